@@ -1,0 +1,78 @@
+# The README's two commands are `make serve` and `make test`; `make help` lists the rest.
+# Needs Python 3.11+ and make, nothing else: uv is fetched by pip where it is missing.
+#
+# TORCH_BACKEND  which build of torch to install: cpu (default), or what a GPU host has (cu130, auto …).
+# MODELS         what `make serve` serves, e.g. MODELS="--model prm=OpenGVLab/VisualPRM-8B@main"
+# HOST PORT      where it listens.
+PYTHON ?= python3
+TORCH_BACKEND ?= cpu
+MODELS ?=
+HOST ?= 127.0.0.1
+PORT ?= 8000
+WORKERS ?= 2
+
+SHELL := /bin/bash
+VENV := .venv
+RUN := PYTHONPATH=.:client $(VENV)/bin/python
+UV = $(shell command -v uv || echo .uv/bin/uv)
+LOCKED = $(UV) pip install --python $(VENV)/bin/python --require-hashes
+COMPILE = $(UV) pip compile --quiet --generate-hashes --no-header --python-version 3.11 \
+	$$($(PYTHON) requirements/find_links.py) --custom-compile-command "make lock"
+
+.DEFAULT_GOAL := help
+.PHONY: help install serve test check lint types imports bench lock clean
+
+help: ## list the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+install: $(VENV)/.dev ## .venv with everything the server and its tests need
+
+serve: $(VENV)/.server ## serve the default models on http://HOST:PORT
+	@PYTHONPATH=.:client exec $(VENV)/bin/python -m service --host $(HOST) --port $(PORT) $(MODELS)
+
+test: $(VENV)/.dev ## the tests
+	$(RUN) -m pytest -n $(WORKERS) -m "not slow" $(ARGS)
+
+check: lint types imports ## lint, types, import rules, then every test, the slow ones too
+	$(RUN) -m pytest -n $(WORKERS)
+
+lint: $(VENV)/.dev
+	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
+
+types: $(VENV)/.dev
+	$(RUN) -m mypy
+
+imports: $(VENV)/.dev
+	PYTHONPATH=.:client $(VENV)/bin/lint-imports --no-cache
+
+bench: $(VENV)/.dev ## the benchmarks, results on the screen
+	$(RUN) -m benchmarks.service_overhead
+	$(RUN) -m benchmarks.load_memory
+
+lock: .uv/ready ## compile requirements/*.txt anew (UPGRADE=--upgrade for the newest)
+	$(COMPILE) $(UPGRADE) --group server --group torch --no-emit-package torch -o requirements/server.txt
+	$(COMPILE) $(UPGRADE) --group dev --group torch --no-emit-package torch -o requirements/dev.txt
+	$(COMPILE) $(UPGRADE) --group gpu -o requirements/gpu.txt
+
+clean: ## remove what was installed and built
+	rm -rf $(VENV) .uv dist .pytest_cache .mypy_cache .ruff_cache
+
+.uv/ready:
+	@command -v uv >/dev/null || { $(PYTHON) -m venv .uv && .uv/bin/pip install --quiet -r requirements/uv.txt; }
+	@mkdir -p .uv && touch $@
+
+$(VENV)/.python: .uv/ready
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Steelyard needs Python 3.11 or newer; name one with PYTHON=python3.12" >&2; exit 1; }
+	$(UV) venv --quiet --allow-existing --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" $(VENV)
+	@touch $@
+
+$(VENV)/.server: $(VENV)/.python requirements/server.txt requirements/torch.txt
+	$(LOCKED) --quiet -r requirements/server.txt
+	$(UV) pip install --quiet --python $(VENV)/bin/python -r requirements/torch.txt \
+		$$($(PYTHON) requirements/find_links.py --torch $(TORCH_BACKEND))
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.server requirements/dev.txt
+	$(LOCKED) --quiet -r requirements/dev.txt
+	@touch $@

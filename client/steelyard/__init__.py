@@ -1,0 +1,3 @@
+"""Client of the Steelyard reward-model server."""
+
+__version__ = "0.1.0"

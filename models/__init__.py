@@ -1,0 +1,1 @@
+"""Reward models: from a checkpoint and token ids to read-outs."""

@@ -1,0 +1,1 @@
+"""VisualPRM: a process reward model that scores each step of a solution (arXiv:2503.10291)."""
