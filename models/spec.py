@@ -124,7 +124,9 @@ def read_vision(config: Section) -> VisionSpec:
         eps=config.number("layer_norm_eps", 1e-6),
         qkv_bias=config.flag("qkv_bias", False),
         qk_normalization=config.flag("qk_normalization", True),
-        norm="layer_norm" if config.choice("norm_type", "rms_norm", ["layer_norm", "rms_norm"]) == "layer_norm" else "rms_norm",
+        norm="layer_norm"
+        if config.choice("norm_type", "rms_norm", ["layer_norm", "rms_norm"]) == "layer_norm"
+        else "rms_norm",
         activation=_ACTIVATIONS[config.choice("hidden_act", "gelu", _ACTIVATIONS)],
     )
     if spec.hidden_size % spec.heads:

@@ -1,0 +1,1 @@
+"""Speed and memory, each file a command: `python -m benchmarks.NAME`."""

@@ -1,0 +1,15 @@
+"""From hidden states at read-out rows to the logits of the label tokens."""
+
+import torch
+
+from kernels.rms_norm import rms_norm_reference
+
+
+def step_scores_reference(hidden: torch.Tensor, norm: torch.Tensor, eps: float, labels: torch.Tensor) -> torch.Tensor:
+    """(read-outs, dim) hidden and (labels, dim) rows of the head → (read-outs, labels) float32 logits."""
+    return rms_norm_reference(hidden, norm, eps).float() @ labels.float().T
+
+
+def step_scores(hidden: torch.Tensor, norm: torch.Tensor, eps: float, labels: torch.Tensor) -> torch.Tensor:
+    """`step_scores_reference` by whatever is fastest on hidden's device."""
+    return step_scores_reference(hidden, norm, eps, labels)

@@ -1,0 +1,112 @@
+"""The InternLM2 decoder over sequences packed end to end into one (tokens, dim) tensor."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional
+
+from kernels.packed_attention import packed_attention
+from kernels.rms_norm import rms_norm
+from kernels.rotary import rotary
+from kernels.swiglu import swiglu
+from models.positions import rope_tables
+from models.spec import DecoderSpec
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderLayer:
+    """One block's weights as the checkpoint stores them; `qkv` rows are grouped by key-value head."""
+
+    attention_norm: torch.Tensor
+    qkv: torch.Tensor
+    qkv_bias: torch.Tensor | None
+    output: torch.Tensor
+    output_bias: torch.Tensor | None
+    mlp_norm: torch.Tensor
+    gate: torch.Tensor
+    up: torch.Tensor
+    down: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Decoder:
+    """All the weights between token ids and the final norm, which is left to the read-outs."""
+
+    spec: DecoderSpec
+    embeddings: torch.Tensor
+    layers: tuple[DecoderLayer, ...]
+    final_norm: torch.Tensor
+
+
+def decoder_shapes(spec: DecoderSpec) -> dict[str, tuple[int, ...]]:
+    """Name → shape of the decoder's tensors below `language_model.`, the head left out."""
+    width, inner = spec.hidden_size, spec.intermediate_size
+    qkv = (spec.heads + 2 * spec.kv_heads) * spec.head_dim
+    block = {
+        "attention_norm.weight": (width,),
+        "attention.wqkv.weight": (qkv, width),
+        "attention.wo.weight": (width, width),
+        "ffn_norm.weight": (width,),
+        "feed_forward.w1.weight": (inner, width),
+        "feed_forward.w3.weight": (inner, width),
+        "feed_forward.w2.weight": (width, inner),
+    }
+    if spec.bias:
+        block |= {"attention.wqkv.bias": (qkv,), "attention.wo.bias": (width,)}
+    shapes: dict[str, tuple[int, ...]] = {
+        "model.tok_embeddings.weight": (spec.vocab_size, width),
+        "model.norm.weight": (width,),
+    }
+    for layer in range(spec.layers):
+        shapes |= {f"model.layers.{layer}.{name}": shape for name, shape in block.items()}
+    return shapes
+
+
+def build_decoder(spec: DecoderSpec, tensors: Mapping[str, torch.Tensor], prefix: str) -> Decoder:
+    """Arrange the tensors named by `decoder_shapes` behind `prefix`."""
+    return Decoder(
+        spec=spec,
+        embeddings=tensors[f"{prefix}model.tok_embeddings.weight"],
+        layers=tuple(_layer(tensors, f"{prefix}model.layers.{index}.") for index in range(spec.layers)),
+        final_norm=tensors[f"{prefix}model.norm.weight"],
+    )
+
+
+def _layer(tensors: Mapping[str, torch.Tensor], prefix: str) -> DecoderLayer:
+    return DecoderLayer(
+        attention_norm=tensors[f"{prefix}attention_norm.weight"],
+        qkv=tensors[f"{prefix}attention.wqkv.weight"],
+        qkv_bias=tensors.get(f"{prefix}attention.wqkv.bias"),
+        output=tensors[f"{prefix}attention.wo.weight"],
+        output_bias=tensors.get(f"{prefix}attention.wo.bias"),
+        mlp_norm=tensors[f"{prefix}ffn_norm.weight"],
+        gate=tensors[f"{prefix}feed_forward.w1.weight"],
+        up=tensors[f"{prefix}feed_forward.w3.weight"],
+        down=tensors[f"{prefix}feed_forward.w2.weight"],
+    )
+
+
+def decode(decoder: Decoder, x: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
+    """Embedded tokens (tokens, dim), cut into sequences by `lengths` → hidden states before the final norm."""
+    spec = decoder.spec
+    cos, sin = rope_tables(spec.rope, spec.head_dim, lengths, x.device)
+    for layer in decoder.layers:
+        normal = rms_norm(x, layer.attention_norm, spec.rms_norm_eps)
+        q, k, v = split_qkv(spec, functional.linear(normal, layer.qkv, layer.qkv_bias))
+        attended = packed_attention(rotary(q, cos, sin), rotary(k, cos, sin), v, lengths)
+        x = x + functional.linear(attended.flatten(1), layer.output, layer.output_bias)
+        normal = rms_norm(x, layer.mlp_norm, spec.rms_norm_eps)
+        gated = swiglu(functional.linear(normal, layer.gate), functional.linear(normal, layer.up))
+        x = x + functional.linear(gated, layer.down)
+    return x
+
+
+def split_qkv(spec: DecoderSpec, qkv: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(tokens, rows of wqkv) → q (tokens, heads, head_dim), k and v (tokens, kv_heads, head_dim).
+
+    Each key-value head's group of rows holds its query heads, then its key, then its value.
+    """
+    grouped = qkv.view(len(qkv), spec.kv_heads, spec.queries_per_kv_head + 2, spec.head_dim)
+    q, k, v = grouped.split([spec.queries_per_kv_head, 1, 1], dim=2)
+    return q.flatten(1, 2), k.squeeze(2), v.squeeze(2)

@@ -1,0 +1,1 @@
+"""The server: a torch-free gateway and the engine processes that score."""

@@ -1,0 +1,161 @@
+"""The engine: take, pack, forward, deliver, one device, no timer.
+
+While a forward runs the next batch grows in the queue; an idle engine starts on the first job it is handed.
+"""
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from service.batching import Budget, Waiting, halves, pack
+from service.job import Delivery, Job, JobPicture, Outcome, PictureKey
+from service.queue import Source
+
+log = logging.getLogger(__name__)
+
+Logits = npt.NDArray[np.float32]
+
+
+class Scorer(Protocol):
+    """A loaded model as the engine drives it."""
+
+    def encode(self, picture: JobPicture, content: bytes) -> object:
+        """A picture's features, to be handed back to `score`."""
+        ...
+
+    def score(self, batch: Sequence[Waiting], features: Mapping[PictureKey, object]) -> list[Logits]:
+        """One forward: for each candidate, in the batch's order, its (read-outs, labels) logits."""
+        ...
+
+
+class PictureGone(Exception):
+    """A job's picture is no longer to be had: its caller has gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Scored:
+    """A forward's results by (job id, candidate), and what it cost."""
+
+    outcomes: dict[tuple[str, int], Outcome]
+    forward_ms: float
+
+
+class Engine:
+    """One device's loop over the jobs of a source."""
+
+    def __init__(self, scorers: Mapping[str, Scorer], source: Source, budget: Budget) -> None:
+        self._scorers = scorers
+        self._source = source
+        self._budget = budget
+        self._waiting: tuple[Waiting, ...] = ()
+        # Features of the last batch's pictures: a group that spans batches encodes its pictures once.
+        self._features: dict[PictureKey, object] = {}
+
+    def run(self) -> None:
+        """Until the source says stop."""
+        while self._take():
+            packing = pack(self._waiting, self._budget, time.time())
+            self._waiting = packing.waiting
+            for entry in packing.expired:
+                self._deliver_expired(entry)
+            if packing.batch:
+                self._serve(packing.batch)
+
+    def _take(self) -> bool:
+        intake = self._source.take(wait=not self._waiting)
+        if intake is None:
+            return False
+        arrived = (Waiting.of(job, range(len(job.candidates))) for job in intake.jobs)
+        self._waiting = tuple(e for e in (*self._waiting, *arrived) if e.job.id not in intake.withdrawn)
+        return True
+
+    def _serve(self, batch: Sequence[Waiting]) -> None:
+        self._source.begin([entry.job.id for entry in batch])
+        started = time.time()
+        batch, encoded = self._encode(batch)
+        scored = self._forward(batch)
+        for entry in batch:
+            self._source.deliver(
+                Delivery(
+                    job=entry.job.id,
+                    outcomes=tuple(scored.outcomes[entry.job.id, candidate] for candidate in entry.candidates),
+                    computed_tokens=entry.tokens,
+                    tiles=encoded.get(entry.job.id, 0),
+                    queue_ms=max(0.0, (started - entry.job.submitted) * 1000),
+                    forward_ms=scored.forward_ms,
+                )
+            )
+
+    def _encode(self, batch: Sequence[Waiting]) -> tuple[list[Waiting], dict[str, int]]:
+        """Features of all the batch's pictures; a job whose picture fails is answered and leaves the batch."""
+        known, self._features = self._features, {}
+        kept: list[Waiting] = []
+        encoded: dict[str, int] = {}
+        for entry in batch:
+            try:
+                fresh = [picture for picture in entry.job.pictures if self._place(entry.job, picture, known)]
+            except PictureGone:
+                self._deliver_failed(entry, "the picture is no longer stored", retryable=True)
+            except Exception:
+                log.exception("a picture of job %s could not be encoded", entry.job.id)
+                self._deliver_failed(entry, "its picture could not be encoded", retryable=True)
+            else:
+                kept.append(entry)
+                encoded[entry.job.id] = sum(picture.tiles for picture in fresh)
+        return kept, encoded
+
+    def _place(self, job: Job, picture: JobPicture, known: Mapping[PictureKey, object]) -> bool:
+        """Put a picture's features among the batch's; true when they had to be computed."""
+        key = job.key(picture)
+        if key in self._features:
+            return False
+        if key in known:
+            self._features[key] = known[key]
+            return False
+        content = self._source.blob(picture.digest)
+        if content is None:
+            raise PictureGone
+        self._features[key] = self._scorers[job.model].encode(picture, content)
+        return True
+
+    def _forward(self, batch: Sequence[Waiting]) -> _Scored:
+        started = time.perf_counter()
+        outcomes = self._outcomes(batch) if batch else {}
+        return _Scored(outcomes, (time.perf_counter() - started) * 1000)
+
+    def _outcomes(self, batch: Sequence[Waiting]) -> dict[tuple[str, int], Outcome]:
+        """A forward that raises is tried again in halves until the guilty candidate is alone."""
+        places = [(entry.job.id, candidate) for entry in batch for candidate in entry.candidates]
+        try:
+            logits = self._scorers[batch[0].job.model].score(batch, self._features)
+        except Exception as error:
+            if len(places) > 1:
+                first, second = halves(batch)
+                return self._outcomes(first) | self._outcomes(second)
+            log.exception("the forward of job %s, candidate %d failed", *places[0])
+            return {places[0]: _failed(places[0][1], f"its forward failed: {type(error).__name__}")}
+        return {place: _outcome(place[1], values) for place, values in zip(places, logits, strict=True)}
+
+    def _deliver_expired(self, entry: Waiting) -> None:
+        detail = "the deadline passed before it was run"
+        outcomes = tuple(Outcome(candidate, "expired", detail=detail) for candidate in entry.candidates)
+        self._source.deliver(Delivery(entry.job.id, outcomes))
+
+    def _deliver_failed(self, entry: Waiting, detail: str, *, retryable: bool) -> None:
+        outcomes = tuple(_failed(candidate, detail, retryable) for candidate in entry.candidates)
+        self._source.deliver(Delivery(entry.job.id, outcomes))
+
+
+def _outcome(candidate: int, logits: Logits) -> Outcome:
+    if not np.isfinite(logits).all():
+        return _failed(candidate, "its forward gave a number that is not finite")
+    return Outcome(candidate, "ok", np.ascontiguousarray(logits, np.float32).tobytes())
+
+
+def _failed(candidate: int, detail: str, retryable: bool = True) -> Outcome:
+    return Outcome(candidate, "failed", detail=detail, retryable=retryable)

@@ -1,0 +1,131 @@
+"""Every way in which a call is refused, drawn once.
+
+ServiceError
+├── InvalidRequest 422          invalid_request   malformed, a wrong type, an unknown field, a count out of range
+├── InvalidKey 401              invalid_key       no key, or one that is not known
+├── NotAllowed 403              not_allowed
+├── NotFound 404
+│   ├── UnknownRoute            unknown_route
+│   ├── UnknownModel            unknown_model
+│   └── UnknownImage            unknown_image     names the ids to send again
+├── WrongMethod 405             wrong_method
+├── Conflict 409
+│   ├── IdReused                id_reused         the same id with another body
+│   └── OtherWeights            other_weights     the weights asked for are not those served
+├── TooLarge 413
+│   ├── BodyTooLarge            body_too_large
+│   ├── ImageTooLarge           image_too_large   bytes
+│   └── TooManyPixels           too_many_pixels
+├── UnsupportedImage 415        unsupported_image
+├── Overloaded 429              overloaded        with Retry-After
+├── InternalError 500           internal_error    a bug; the log has the request id
+├── Unavailable 503             unavailable       loading, draining, no worker; with Retry-After
+└── DeadlineExceeded 504        deadline_exceeded
+"""
+
+from typing import ClassVar, Literal
+
+from steelyard.schema import ErrorDetail, ErrorResponse
+
+ErrorType = Literal[
+    "invalid_request_error", "authentication_error", "permission_error", "overloaded_error", "server_error"
+]
+
+
+class ServiceError(Exception):
+    """A call that is answered with an error object; the message is for the caller."""
+
+    status: ClassVar[int]
+    code: ClassVar[str]
+    type: ClassVar[ErrorType] = "invalid_request_error"
+    retry_after_s: int | None = None
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+    def body(self, request_id: str) -> ErrorResponse:
+        detail = ErrorDetail(code=self.code, message=self.message, type=self.type, request_id=request_id)
+        return ErrorResponse(error=detail)
+
+
+class InvalidRequest(ServiceError):
+    status, code = 422, "invalid_request"
+
+
+class InvalidKey(ServiceError):
+    status, code, type = 401, "invalid_key", "authentication_error"
+
+
+class NotAllowed(ServiceError):
+    status, code, type = 403, "not_allowed", "permission_error"
+
+
+class NotFound(ServiceError):
+    status = 404
+
+
+class UnknownRoute(NotFound):
+    code = "unknown_route"
+
+
+class UnknownModel(NotFound):
+    code = "unknown_model"
+
+
+class UnknownImage(NotFound):
+    code = "unknown_image"
+
+
+class WrongMethod(ServiceError):
+    status, code = 405, "wrong_method"
+
+
+class Conflict(ServiceError):
+    status = 409
+
+
+class IdReused(Conflict):
+    code = "id_reused"
+
+
+class OtherWeights(Conflict):
+    code = "other_weights"
+
+
+class TooLarge(ServiceError):
+    status = 413
+
+
+class BodyTooLarge(TooLarge):
+    code = "body_too_large"
+
+
+class ImageTooLarge(TooLarge):
+    code = "image_too_large"
+
+
+class TooManyPixels(TooLarge):
+    code = "too_many_pixels"
+
+
+class UnsupportedImage(ServiceError):
+    status, code = 415, "unsupported_image"
+
+
+class Overloaded(ServiceError):
+    status, code, type = 429, "overloaded", "overloaded_error"
+    retry_after_s = 1
+
+
+class InternalError(ServiceError):
+    status, code, type = 500, "internal_error", "server_error"
+
+
+class Unavailable(ServiceError):
+    status, code, type = 503, "unavailable", "server_error"
+    retry_after_s = 2
+
+
+class DeadlineExceeded(ServiceError):
+    status, code, type = 504, "deadline_exceeded", "server_error"

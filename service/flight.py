@@ -1,0 +1,85 @@
+"""A group being scored: what is known of it so far, and who is waiting for it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
+
+from steelyard.schema import ScoredGroup, StepScores
+
+
+class Abandoned(Exception):
+    """Everybody who waited for the group has gone."""
+
+
+class Flight:
+    """Results in the order in which they become known, then the rest of the answer or an error."""
+
+    def __init__(self) -> None:
+        self.results: list[StepScores] = []
+        self._group: ScoredGroup | None = None
+        self._error: BaseException | None = None
+        self._changed = asyncio.Event()
+        self._waiters = 0
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self, score: Callable[["Flight"], Awaitable[ScoredGroup]]) -> None:
+        self._task = asyncio.create_task(self._fly(score))
+
+    @property
+    def landed(self) -> bool:
+        """Whether the answer is whole."""
+        return self._group is not None
+
+    @property
+    def failed(self) -> bool:
+        return self._error is not None
+
+    def publish(self, result: StepScores) -> None:
+        self.results.append(result)
+        self._notify()
+
+    @contextmanager
+    def attended(self) -> Iterator[None]:
+        """Somebody waits while this is open; when the last one leaves early, the work is dropped."""
+        self._waiters += 1
+        try:
+            yield
+        finally:
+            self._waiters -= 1
+            if not self._waiters and self._task is not None and not self._task.done():
+                self._error = Abandoned()
+                self._task.cancel()
+
+    async def stream(self) -> AsyncIterator[StepScores]:
+        """Each result once, from the first on. Raises what stopped the scoring."""
+        sent = 0
+        while not (self.landed or self.failed) or sent < len(self.results):
+            if sent < len(self.results):
+                yield self.results[sent]
+                sent += 1
+            else:
+                await self._changed.wait()
+        if self._error is not None:
+            raise self._error
+
+    async def group(self) -> ScoredGroup:
+        """All of the answer but its results, once it is whole. Raises what stopped the scoring."""
+        while self._group is None:
+            if self._error is not None:
+                raise self._error
+            await self._changed.wait()
+        return self._group
+
+    async def _fly(self, score: Callable[["Flight"], Awaitable[ScoredGroup]]) -> None:
+        try:
+            self._group = await score(self)
+        except asyncio.CancelledError:
+            self._error = Abandoned()
+        except Exception as error:  # noqa: BLE001
+            # Handed to every waiter, each of which answers its caller.
+            self._error = error
+        self._notify()
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()

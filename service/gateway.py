@@ -1,0 +1,105 @@
+"""All that a gateway process holds, from the first second to the last."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from models.checkpoint import CheckpointError, locate
+from service.encoding import StepModel, read_model
+from service.engine_child import EngineStartError
+from service.health import Canaries, Unhealthy
+from service.images import ImageStore
+from service.metrics import Metrics
+from service.queue.frames import Configure, EngineModelSource
+from service.queue.memory import MemoryQueue
+from service.scoring import Scoring
+from service.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+class Gateway:
+    """Starts the engine and holds what the routes need; `failure` says why it could not start."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        self.images = ImageStore(
+            budget_bytes=settings.image_store_bytes,
+            ttl_s=settings.image_ttl_s,
+            max_image_bytes=settings.max_image_bytes,
+            max_pixels=settings.max_image_pixels,
+        )
+        self.failure: str | None = None
+        self.queue: MemoryQueue | None = None
+        self.scoring: Scoring | None = None
+        self.canaries: Canaries | None = None
+        self._starting: asyncio.Task[None] | None = None
+
+    def start(self, on_ready: Callable[[], None], on_failure: Callable[[], None]) -> None:
+        """Load in the background, so that health is answered meanwhile; then call one of the two."""
+        self._starting = asyncio.create_task(self._start(on_ready, on_failure), name="start")
+
+    async def close(self) -> None:
+        """Stop the engine; the server has drained by now."""
+        if self._starting is not None:
+            self._starting.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._starting
+        if self.queue is not None:
+            await self.queue.close()
+        if self.scoring is not None:
+            self.scoring.close()
+
+    def drain(self) -> None:
+        """Take no more groups; those accepted are still answered."""
+        if self.scoring is not None:
+            self.scoring.draining = True
+
+    async def _start(self, on_ready: Callable[[], None], on_failure: Callable[[], None]) -> None:
+        try:
+            await self._load()
+        except (CheckpointError, EngineStartError, Unhealthy) as error:
+            self.failure = str(error)
+            on_failure()
+        except Exception as error:
+            log.exception("the server could not start")
+            self.failure = f"{type(error).__name__}: {error}"
+            on_failure()
+        else:
+            on_ready()
+
+    async def _load(self) -> None:
+        models = {
+            name: await asyncio.to_thread(self._read, name, source) for name, source in self.settings.models.items()
+        }
+        self.queue = MemoryQueue(self._configuration(models), self.settings.log_level, self._on_engine)
+        await self.queue.start()
+        scoring = Scoring(self.settings, self.queue, self.images, self.metrics)
+        scoring.serve(models, self.queue.models())
+        self.canaries = Canaries(scoring)
+        await self.canaries.learn()
+        self.scoring = scoring
+
+    def _read(self, name: str, source: str) -> StepModel:
+        log.info("loading %s from %s", name, source)
+        return read_model(name, locate(source), self.settings.max_tokens)
+
+    def _on_engine(self) -> None:
+        if self.canaries is not None:
+            self.canaries.forget()
+        if self.queue is not None:
+            self.metrics.engine_restarts.set(self.queue.restarts)
+
+    def _configuration(self, models: dict[str, StepModel]) -> Configure:
+        settings = self.settings
+        return Configure(
+            models=tuple(EngineModelSource(name, str(Path(model.directory))) for name, model in models.items()),
+            device=settings.device,
+            dtype=settings.dtype,
+            threads=settings.threads,
+            batch_tokens=settings.batch_tokens,
+            batch_tiles=settings.batch_tiles,
+        )

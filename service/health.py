@@ -1,0 +1,89 @@
+"""Whether the served models still give the scores that they gave at the start: the canary."""
+
+import asyncio
+import base64
+import io
+import logging
+import time
+from collections.abc import Sequence
+
+from PIL import Image
+
+from service.scoring import Scoring
+from steelyard.schema import ScoreStepsRequest, StepScores
+
+log = logging.getLogger(__name__)
+
+# How far the served path may stand from the plain one, times 1 + |score|.
+_TOLERANCE = {"float32": 1e-5, "bfloat16": 0.05}
+_FRESH_S = 10.0
+_PATIENCE_S = 10.0
+
+
+class Unhealthy(Exception):
+    """A canary did not come back as it should; the message says which and why."""
+
+
+class Canaries:
+    """One small group a model, scored by the plain path at the start and by the served path ever after."""
+
+    def __init__(self, scoring: Scoring) -> None:
+        self._scoring = scoring
+        self._expected: dict[str, list[StepScores]] = {}
+        self._checked = -_FRESH_S
+        self._checking = asyncio.Lock()
+
+    async def learn(self) -> None:
+        """Compute what is expected of each model, and check it once. Raises Unhealthy."""
+        for name in self._scoring.models:
+            self._expected[name] = await self._scoring.oracle(_canary(name))
+        await self.check()
+
+    async def check(self) -> None:
+        """Raises Unhealthy. An answer is good for some seconds, so that probes cost next to nothing."""
+        if not self._expected:
+            raise Unhealthy("the models are still loading")
+        async with self._checking:
+            if time.monotonic() - self._checked < _FRESH_S:
+                return
+            for name, expected in self._expected.items():
+                await self._check(name, expected)
+            self._checked = time.monotonic()
+
+    def forget(self) -> None:
+        """The engine is another one now: its word counts for nothing yet."""
+        self._checked = -_FRESH_S
+
+    async def _check(self, name: str, expected: Sequence[StepScores]) -> None:
+        try:
+            async with asyncio.timeout(_PATIENCE_S):
+                found = await self._scoring.served(_canary(name))
+        except TimeoutError:
+            raise Unhealthy(f"{name}: the canary got no answer within {_PATIENCE_S:.0f} s") from None
+        tolerance = _TOLERANCE[self._scoring.provenance(self._scoring.models[name]).dtype]
+        for one, other in zip(expected, found, strict=True):
+            _compare(name, one, other, tolerance)
+
+
+def _compare(name: str, expected: StepScores, found: StepScores, tolerance: float) -> None:
+    if expected.step_scores is None or found.step_scores is None:
+        raise Unhealthy(f"{name}: the canary was not scored: {found.detail or expected.detail}")
+    for one, other in zip(expected.step_scores, found.step_scores, strict=True):
+        if abs(one - other) > tolerance * (1 + abs(one)):
+            raise Unhealthy(f"{name}: the canary's score is {other:.6f}, the plain path's {one:.6f}")
+
+
+def _canary(model: str) -> ScoreStepsRequest:
+    """A picture with a gradient, a question, and two candidates of different lengths."""
+    ramp = Image.linear_gradient("L").resize((48, 32))
+    picture = io.BytesIO()
+    Image.merge("RGB", (ramp, ramp.transpose(Image.Transpose.ROTATE_180), ramp)).save(picture, "PNG")
+    content = picture.getvalue()
+    return ScoreStepsRequest(
+        question="Where is the picture brightest?",
+        images=["data:image/png;base64," + base64.b64encode(content).decode()],
+        candidates=["The picture shows a gradient.\n\nIt is brightest below.", "Above."],
+        model=model,
+        priority="online",
+        max_tiles=1,
+    )

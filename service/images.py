@@ -1,0 +1,131 @@
+"""The pictures that callers have sent, kept under the hash of their bytes for a while."""
+
+import binascii
+import hashlib
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import unquote_to_bytes
+
+import pybase64
+from models.tiling import NotAPicture, UnreadablePicture, open_rgb, read_header
+from models.tiling import TooManyPixels as _TooManyPixels
+
+from service.errors import ImageTooLarge, InvalidRequest, TooManyPixels, UnknownImage, UnsupportedImage
+
+
+@dataclass(slots=True)
+class Image:
+    """A picture as it was sent; `readable` is None until its pixels have been decoded once."""
+
+    id: str
+    content: bytes
+    width: int
+    height: int
+    used: float
+    readable: bool | None = None
+
+
+class ImageStore:
+    """Least recently used pictures go first when the bytes run over the budget, and any unused for `ttl_s`.
+
+    Safe to use from several threads.
+    """
+
+    def __init__(self, *, budget_bytes: int, ttl_s: float, max_image_bytes: int, max_pixels: int) -> None:
+        self._budget_bytes = budget_bytes
+        self._ttl_s = ttl_s
+        self._max_image_bytes = max_image_bytes
+        self._max_pixels = max_pixels
+        self._lock = threading.Lock()
+        self._images: OrderedDict[str, Image] = OrderedDict()
+        self.bytes = 0
+
+    def put(self, content: bytes) -> Image:
+        """Check a picture's header and keep it. Raises ImageTooLarge, TooManyPixels, UnsupportedImage."""
+        if len(content) > self._max_image_bytes:
+            raise ImageTooLarge(f"the picture has {len(content)} bytes; the limit is {self._max_image_bytes}")
+        image_id = "sha256:" + hashlib.sha256(content).hexdigest()
+        known = self._find(image_id)
+        if known is not None:
+            return known
+        image = Image(image_id, content, *self._size(content), used=time.monotonic())
+        with self._lock:
+            self._images[image_id] = image
+            self.bytes += len(content)
+            self._evict()
+        return image
+
+    def resolve(self, references: Sequence[str]) -> list[Image]:
+        """The pictures that a request names or carries, in its order.
+
+        Raises UnknownImage with every id that is not stored, InvalidRequest for what is neither id, data URL
+        nor base64, and what `put` raises.
+        """
+        found = [self._find(reference) if _is_id(reference) else None for reference in references]
+        missing = [r for r, image in zip(references, found, strict=True) if _is_id(r) and image is None]
+        if missing:
+            names = ", ".join(dict.fromkeys(missing))
+            raise UnknownImage(f"not stored here (any more): {names}; send them again with PUT /images")
+        return [image or self.put(_decode(r)) for r, image in zip(references, found, strict=True)]
+
+    def _find(self, image_id: str) -> Image | None:
+        with self._lock:
+            self._evict()
+            image = self._images.get(image_id)
+            if image is not None:
+                image.used = time.monotonic()
+                self._images.move_to_end(image_id)
+            return image
+
+    def _evict(self) -> None:
+        oldest_use = time.monotonic() - self._ttl_s
+        while self._images:
+            image = next(iter(self._images.values()))
+            if self.bytes <= self._budget_bytes and image.used >= oldest_use:
+                return
+            del self._images[image.id]
+            self.bytes -= len(image.content)
+
+    def _size(self, content: bytes) -> tuple[int, int]:
+        try:
+            header = read_header(content, self._max_pixels)
+        except NotAPicture:
+            raise UnsupportedImage("not a picture that this server reads: PNG, JPEG, GIF, BMP, WebP or TIFF") from None
+        except _TooManyPixels as error:
+            size = f"{error.width} × {error.height}"
+            raise TooManyPixels(f"the picture has {size} pixels; the limit is {self._max_pixels}") from None
+        return header.width, header.height
+
+
+def is_readable(image: Image) -> bool:
+    """Whether the pixels can be decoded: tried once for each stored picture."""
+    if image.readable is None:
+        try:
+            open_rgb(image.content)
+            image.readable = True
+        except UnreadablePicture:
+            image.readable = False
+    return image.readable
+
+
+def _is_id(reference: str) -> bool:
+    return reference.startswith("sha256:")
+
+
+def _decode(reference: str) -> bytes:
+    if reference[:8].lower().startswith(("http://", "https://")):
+        raise InvalidRequest("images: remote URLs are off on this server; send the bytes with PUT /images")
+    encoded = reference
+    if reference[:5].lower() == "data:":
+        head, comma, encoded = reference.partition(",")
+        if not comma:
+            raise InvalidRequest("images: a data URL has a comma between its media type and its data")
+        if not head.lower().endswith(";base64"):
+            return unquote_to_bytes(encoded)
+    try:
+        return pybase64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError):
+        raise InvalidRequest("images: neither a `sha256:` id, nor a data URL, nor base64") from None

@@ -1,0 +1,103 @@
+"""What crosses the queue: one group to be scored, and what comes back for it.
+
+Nothing of torch and nothing of the wire is in them, so any worker can take them from any queue.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Ids = npt.NDArray[np.int32]
+JobStatus = Literal["ok", "expired", "failed"]
+# Model, digest of the bytes, grid: what a picture's features depend on.
+PictureKey = tuple[str, str, tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class JobPicture:
+    """A picture by the hash of its bytes, how it is cut, and where its tokens stand in the prefix."""
+
+    digest: str
+    grid: tuple[int, int]
+    tiles: int
+    offset: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobCandidate:
+    """The ids after the shared prefix, and the read-outs as positions in the whole prompt; int32 bytes."""
+
+    suffix: bytes
+    readouts: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One group: the shared prefix's ids once, then each distinct candidate.
+
+    `deadline` is in seconds of the wall clock, None for none; `rank` is 0 for online, 1 for train, 2 for batch.
+    `deaths` counts the workers that died with this job in hand. `plain` asks for the unshared oracle path.
+    """
+
+    id: str
+    model: str
+    rank: int
+    submitted: float
+    deadline: float | None
+    prefix: bytes
+    candidates: tuple[JobCandidate, ...]
+    pictures: tuple[JobPicture, ...] = ()
+    plain: bool = False
+    deaths: int = 0
+
+    def key(self, picture: JobPicture) -> PictureKey:
+        return self.model, picture.digest, picture.grid
+
+    def ids(self, index: int) -> Ids:
+        """The whole prompt of a candidate, (tokens,) int32."""
+        return np.frombuffer(self.prefix + self.candidates[index].suffix, np.int32)
+
+    def readouts(self, index: int) -> Ids:
+        return np.frombuffer(self.candidates[index].readouts, np.int32)
+
+    def tokens(self, index: int) -> int:
+        return (len(self.prefix) + len(self.candidates[index].suffix)) // 4
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one candidate of a job; `logits` are (read-outs, 2) float32 bytes when `ok`."""
+
+    candidate: int
+    status: JobStatus
+    logits: bytes = b""
+    detail: str | None = None
+    retryable: bool = True
+
+    def scores(self) -> npt.NDArray[np.float32]:
+        return np.frombuffer(self.logits, np.float32).reshape(-1, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """Outcomes of a job as they become known; the job is done when each of its candidates has one."""
+
+    job: str
+    outcomes: tuple[Outcome, ...]
+    computed_tokens: int = 0
+    tiles: int = 0
+    queue_ms: float = 0.0
+    forward_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class EngineModel:
+    """A model as the engine has loaded it."""
+
+    name: str
+    weights: str
+    dtype: str
+    memory_bytes: int = field(default=0)

@@ -1,0 +1,205 @@
+"""The default queue: this gateway's memory, and one engine process at the other end of a pipe.
+
+Every accepted job is kept here until each of its candidates has an outcome, so a death of the engine loses
+nothing: it is started again and the jobs are handed to it once more.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+
+from service.batching import ALONE_AFTER_DEATHS
+from service.engine_child import EngineChild, EngineStartError
+from service.job import Delivery, EngineModel, Job, Outcome
+from service.queue import QueueUnavailable
+from service.queue.frames import (
+    Began,
+    Blob,
+    Configure,
+    Delivered,
+    Fetch,
+    Loading,
+    Ready,
+    StartFailed,
+    Submit,
+    ToGateway,
+    Withdraw,
+)
+
+log = logging.getLogger(__name__)
+
+_FIRST_BACKOFF_S = 0.2
+_LONGEST_BACKOFF_S = 30.0
+
+
+@dataclasses.dataclass(slots=True)
+class _Ticket:
+    """An accepted job, what is still unknown of it, and where its deliveries go."""
+
+    job: Job
+    blobs: Mapping[str, bytes]
+    pending: set[int]
+    deliveries: asyncio.Queue[Delivery]
+
+
+class MemoryQueue:
+    """A Queue over one engine process, which it starts, feeds, and starts again when it dies."""
+
+    def __init__(self, configure: Configure, log_level: str, on_engine: Callable[[], None]) -> None:
+        self._configure = configure
+        self._log_level = log_level
+        self._on_engine = on_engine
+        self._child: EngineChild | None = None
+        self._models: tuple[EngineModel, ...] = ()
+        self._tickets: dict[str, _Ticket] = {}
+        self._blobs: dict[str, bytes] = {}
+        self._blob_uses: Counter[str] = Counter()
+        self._in_hand: set[str] = set()
+        self._first_start: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._running: asyncio.Task[None] | None = None
+        self._closing = False
+        self.restarts = 0
+
+    def models(self) -> Sequence[EngineModel]:
+        return self._models
+
+    @property
+    def alive(self) -> bool:
+        """Whether an engine is loaded and taking jobs now."""
+        return self._child is not None
+
+    @property
+    def engine_pid(self) -> int | None:
+        return self._child.pid if self._child else None
+
+    async def start(self) -> None:
+        """Returns when the models are loaded. Raises EngineStartError with a line for the operator."""
+        self._running = asyncio.create_task(self._supervise(), name="engine supervisor")
+        await self._first_start
+
+    async def close(self) -> None:
+        """Stop the engine. Jobs that are still waiting stay without an answer: drain first."""
+        self._closing = True
+        if self._running is not None:
+            self._running.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._running
+
+    async def submit(self, job: Job, blobs: Mapping[str, bytes]) -> AsyncGenerator[Delivery, None]:
+        if self._closing or not self._models:
+            raise QueueUnavailable("the models are not loaded" if not self._closing else "the server is stopping")
+        ticket = _Ticket(job, blobs, set(range(len(job.candidates))), asyncio.Queue())
+        self._tickets[job.id] = ticket
+        self._keep(blobs)
+        try:
+            self._send(job)
+            while ticket.pending:
+                delivery = await ticket.deliveries.get()
+                yield delivery
+        finally:
+            self._forget(ticket)
+
+    def _forget(self, ticket: _Ticket) -> None:
+        del self._tickets[ticket.job.id]
+        self._in_hand.discard(ticket.job.id)
+        self._drop(ticket.blobs)
+        if ticket.pending and self._child is not None:
+            self._child.send(Withdraw(ticket.job.id))
+
+    def _send(self, job: Job) -> None:
+        if self._child is not None:
+            self._child.send(Submit(job))
+
+    def _keep(self, blobs: Mapping[str, bytes]) -> None:
+        self._blobs |= blobs
+        self._blob_uses.update(blobs.keys())
+
+    def _drop(self, blobs: Mapping[str, bytes]) -> None:
+        for digest in blobs:
+            self._blob_uses[digest] -= 1
+            if not self._blob_uses[digest]:
+                del self._blob_uses[digest], self._blobs[digest]
+
+    async def _supervise(self) -> None:
+        backoff_s = _FIRST_BACKOFF_S
+        while True:
+            child = await EngineChild.spawn(self._configure, self._log_level)
+            try:
+                was_ready = await self._attend(child)
+            except EngineStartError as error:
+                if not self._first_start.done():
+                    self._first_start.set_exception(error)
+                    return
+                log.error("the engine could not be started again: %s", error)
+                was_ready = False
+            finally:
+                self._child = None
+                await child.stop()
+            self._blame()
+            self.restarts += 1
+            backoff_s = _FIRST_BACKOFF_S if was_ready else min(2 * backoff_s, _LONGEST_BACKOFF_S)
+            log.error("the engine process died (%s); starting it again in %.1f s", child.cause, backoff_s)
+            await asyncio.sleep(backoff_s)
+
+    async def _attend(self, child: EngineChild) -> bool:
+        """Serve one engine until it dies; whether it had become ready."""
+        async for frame in child.frames():
+            match frame:
+                case Ready(models):
+                    self._welcome(child, models)
+                case StartFailed(message):
+                    raise EngineStartError(message)
+                case _:
+                    self._receive(child, frame)
+        if not self._first_start.done():
+            raise EngineStartError(f"the engine process died while it was loading ({await child.wait()})")
+        await child.wait()
+        return self._child is not None
+
+    def _welcome(self, child: EngineChild, models: tuple[EngineModel, ...]) -> None:
+        if self._models and models != self._models:
+            raise EngineStartError("the weights on disk are not those that were served; restart the server")
+        self._models = models
+        self._child = child
+        self._on_engine()
+        for ticket in self._tickets.values():
+            child.send(Submit(ticket.job))
+        if not self._first_start.done():
+            self._first_start.set_result(None)
+
+    def _receive(self, child: EngineChild, frame: ToGateway) -> None:
+        match frame:
+            case Loading(model, done, total):
+                log.debug("loading %s: %d of %d MiB", model, done >> 20, total >> 20)
+            case Fetch(digest):
+                child.send(Blob(digest, self._blobs.get(digest)))
+            case Began(jobs):
+                self._in_hand = set(jobs) & self._tickets.keys()
+            case Delivered(delivery):
+                self._hand_out(delivery)
+
+    def _hand_out(self, delivery: Delivery) -> None:
+        """The first outcome of a candidate counts: a redelivered job may bring one that is known."""
+        self._in_hand.discard(delivery.job)
+        ticket = self._tickets.get(delivery.job)
+        if ticket is None:
+            return
+        fresh = tuple(outcome for outcome in delivery.outcomes if outcome.candidate in ticket.pending)
+        ticket.pending.difference_update(outcome.candidate for outcome in fresh)
+        if fresh:
+            ticket.deliveries.put_nowait(dataclasses.replace(delivery, outcomes=fresh))
+
+    def _blame(self) -> None:
+        """Count this death against the jobs that were in hand; one that was alone and killed again is given up."""
+        for job_id in sorted(self._in_hand & self._tickets.keys()):
+            ticket = self._tickets[job_id]
+            deaths = ticket.job.deaths + 1
+            ticket.job = dataclasses.replace(ticket.job, deaths=deaths)
+            if deaths > ALONE_AFTER_DEATHS:
+                detail = f"the engine process died {deaths} times with this group in hand"
+                outcomes = (Outcome(c, "failed", detail=detail, retryable=False) for c in sorted(ticket.pending))
+                self._hand_out(Delivery(job_id, tuple(outcomes)))
+        self._in_hand.clear()

@@ -1,0 +1,202 @@
+"""The HTTP routes: thin, each one reads its request, asks, and writes the answer."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+
+from service.auth import caller
+from service.body import parse, read_body
+from service.errors import ServiceError, Unavailable
+from service.flight import Flight
+from service.gateway import Gateway
+from service.health import Unhealthy
+from service.metrics import CONTENT_TYPE
+from service.scoring import Scoring
+from steelyard.schema import (
+    ErrorResponse,
+    ModelLimits,
+    ScoredGroup,
+    ScoreStepsRequest,
+    ScoreStepsResponse,
+    ServedModel,
+    ServedModels,
+    StepScores,
+    StoredImage,
+)
+
+NDJSON = "application/x-ndjson"
+# What a proxy logs for a caller who has gone; nobody reads it.
+_CLIENT_CLOSED_REQUEST = 499
+
+Answer = TypeVar("Answer")
+
+router = APIRouter()
+
+
+def gateway_of(request: Request) -> Gateway:
+    gateway = request.app.state.gateway
+    assert isinstance(gateway, Gateway)
+    return gateway
+
+
+def scoring_of(request: Request) -> Scoring:
+    """Raises Unavailable until the models are loaded."""
+    scoring = gateway_of(request).scoring
+    if scoring is None:
+        raise Unavailable("the models are still loading")
+    return scoring
+
+
+def caller_of(request: Request) -> str:
+    """Raises InvalidKey."""
+    return caller(request.headers.get("authorization"), gateway_of(request).settings.api_key)
+
+
+Caller = Annotated[str, Depends(caller_of)]
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorResponse} for status in (401, 404, 409, 413, 415, 422, 429, 500, 503, 504)
+}
+
+
+def _body(schema: dict[str, Any], media_type: str = "application/json") -> dict[str, Any]:
+    return {"requestBody": {"required": True, "content": {media_type: {"schema": schema}}}}
+
+
+@router.post(
+    "/score_steps",
+    response_model=None,
+    responses={200: {"model": ScoreStepsResponse}, **_ERRORS},
+    openapi_extra=_body({"$ref": "#/components/schemas/ScoreStepsRequest"}),
+    summary="Score every step of every candidate of one group",
+)
+async def score_steps(request: Request, name: Caller) -> Response:
+    scoring = scoring_of(request)
+    body = await read_body(request, gateway_of(request).settings.max_body_bytes)
+    flight = scoring.open(parse(ScoreStepsRequest, body), name)
+    if NDJSON in request.headers.get("accept", ""):
+        return await _stream(request, flight)
+    with flight.attended():
+        group = await _unless_gone(request, flight.group())
+    if group is None:
+        return Response(status_code=_CLIENT_CLOSED_REQUEST)
+    results = sorted(flight.results, key=lambda result: result.index)
+    answer = ScoreStepsResponse.model_construct(**dict(group), results=results)
+    return Response(
+        answer.model_dump_json(),
+        media_type="application/json",
+        headers={"Server-Timing": _server_timing(group)},
+    )
+
+
+@router.put(
+    "/images",
+    response_model=StoredImage,
+    responses=_ERRORS,
+    openapi_extra=_body({"type": "string", "format": "binary"}, "application/octet-stream"),
+    summary="Store a picture under the hash of its bytes",
+)
+async def put_image(request: Request, _: Caller) -> StoredImage:
+    gateway = gateway_of(request)
+    limit = min(gateway.settings.max_image_bytes, gateway.settings.max_body_bytes)
+    image = await asyncio.to_thread(gateway.images.put, await read_body(request, limit))
+    gateway.metrics.image_bytes.set(gateway.images.bytes)
+    return StoredImage(id=image.id, width=image.width, height=image.height, bytes=len(image.content))
+
+
+@router.get("/models", response_model=ServedModels, responses=_ERRORS, summary="The models served here")
+async def list_models(request: Request, _: Caller) -> ServedModels:
+    scoring = scoring_of(request)
+    return ServedModels(
+        data=[
+            ServedModel(
+                name=model.name,
+                kind="steps",
+                family=model.family,
+                provenance=scoring.provenance(model),
+                limits=ModelLimits(max_tokens=model.max_tokens, max_tiles=model.max_tiles),
+            )
+            for model in scoring.models.values()
+        ]
+    )
+
+
+@router.get("/health/live", summary="The process is up")
+async def live() -> dict[str, str]:
+    return {"status": "ok"}
+
+
+@router.get("/health/ready", summary="Every model scores its canary as it did at the start")
+async def ready(request: Request) -> JSONResponse:
+    gateway = gateway_of(request)
+    try:
+        if gateway.canaries is None or gateway.scoring is None:
+            raise Unhealthy("the models are still loading")
+        if gateway.scoring.draining:
+            raise Unhealthy("the server is stopping")
+        await gateway.canaries.check()
+    except (Unhealthy, ServiceError) as error:
+        return JSONResponse({"status": "unavailable", "reason": str(error)}, 503, {"Retry-After": "2"})
+    return JSONResponse({"status": "ok"})
+
+
+@router.get("/metrics", summary="Prometheus metrics")
+async def metrics(request: Request) -> Response:
+    return Response(gateway_of(request).metrics.render(), media_type=CONTENT_TYPE)
+
+
+async def _unless_gone(request: Request, answer: Coroutine[Any, Any, Answer]) -> Answer | None:
+    """The answer once it is there, or None when the caller hangs up first."""
+    answering = asyncio.ensure_future(answer)
+    gone = asyncio.ensure_future(_hung_up(request))
+    try:
+        await asyncio.wait((answering, gone), return_when=asyncio.FIRST_COMPLETED)
+        return answering.result() if answering.done() else None
+    finally:
+        for task in (answering, gone):
+            task.cancel()
+        await asyncio.gather(answering, gone, return_exceptions=True)
+
+
+async def _hung_up(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _stream(request: Request, flight: Flight) -> Response:
+    """Wait for the first result, so that a refusal is still an error status; then a result a line."""
+    lines = _lines(flight)
+    first = await _unless_gone(request, anext(lines))
+    if first is None:
+        await lines.aclose()
+        return Response(status_code=_CLIENT_CLOSED_REQUEST)
+
+    async def all_lines() -> AsyncIterator[bytes]:
+        async with contextlib.aclosing(lines):
+            yield first
+            try:
+                async for line in lines:
+                    yield line
+            except ServiceError as error:
+                # The status has been sent: the error takes the place of the last line.
+                yield error.body(request.state.request_id).model_dump_json().encode() + b"\n"
+
+    return StreamingResponse(all_lines(), media_type=NDJSON)
+
+
+async def _lines(flight: Flight) -> AsyncGenerator[bytes, None]:
+    with flight.attended():
+        async for result in flight.stream():
+            yield _line(result)
+        yield _line(await flight.group())
+
+
+def _line(part: StepScores | ScoredGroup) -> bytes:
+    return part.model_dump_json().encode() + b"\n"
+
+
+def _server_timing(group: ScoredGroup) -> str:
+    return ", ".join(f"{name};dur={value}" for name, value in group.timings_ms.model_dump().items())

@@ -1,0 +1,139 @@
+"""Every setting of the server, from the command line and from `STEELYARD_*` variables, read once at the start."""
+
+import argparse
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+_PREFIX = "STEELYARD_"
+DEMO = Path(__file__).parents[1] / "demo"
+MIB = 2**20
+
+
+class SettingsError(Exception):
+    """A setting is unknown or wrong; the message is one line that names it."""
+
+
+class Settings(BaseModel):
+    """The server's settings; the command line wins over the environment, the environment over these defaults."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: tuple[str, ...] = Field(
+        (f"visualprm={DEMO / 'visualprm'}",),
+        description="NAME=DIRECTORY or NAME=ORG/REPO@REVISION; repeatable",
+    )
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 picks a free one")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the models live")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="auto is float32 on a CPU, bfloat16 on a GPU"
+    )
+    batch_invariant: bool = Field(False, description="the same bits whatever the batch (not in this version)")
+    queue: str = Field("memory", description="memory, or redis://… (not in this version)")
+    max_tokens: int | None = Field(None, ge=1, description="longest prompt scored; default 4 × max_position_embeddings")
+    api_key: tuple[str, ...] = Field((), description="keys callers must bear, repeatable; none means open")
+
+    max_body_bytes: int = Field(64 * MIB, ge=1024, description="largest request body")
+    max_image_bytes: int = Field(20 * MIB, ge=64, description="largest picture file")
+    max_image_pixels: int = Field(50_000_000, ge=1, description="largest picture, width × height")
+    max_images: int = Field(64, ge=1, description="pictures in a group")
+    max_candidates: int = Field(1024, ge=1, description="candidates in a group")
+    max_candidate_steps: int = Field(10_000, ge=1, description="steps in a candidate")
+    max_waiting: int = Field(4096, ge=1, description="groups accepted and not yet answered; more are refused with 429")
+    image_store_bytes: int = Field(512 * MIB, ge=0, description="bytes of uploaded pictures kept")
+    image_ttl_s: float = Field(3600.0, gt=0, description="seconds that a picture lives after its last use")
+    replay_s: float = Field(600.0, gt=0, description="seconds that an answer is kept for a repeated id")
+    replay_bytes: int = Field(256 * MIB, ge=0, description="bytes of answers kept for repeated ids")
+
+    batch_tokens: int = Field(16_384, ge=1, description="tokens in one forward")
+    batch_tiles: int = Field(64, ge=1, description="tiles in one forward")
+    threads: int | None = Field(None, ge=1, description="threads of the engine on a CPU; default one a core")
+    encode_threads: int = Field(
+        min(4, os.cpu_count() or 1), ge=1, description="threads that tokenise and check pictures"
+    )
+    drain_s: int = Field(120, ge=0, description="seconds that a stop waits for accepted groups")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="how much to log")
+
+    @field_validator("model")
+    @classmethod
+    def _named(cls, models: tuple[str, ...]) -> tuple[str, ...]:
+        names = [model.partition("=")[0] for model in models]
+        for model, name in zip(models, names, strict=True):
+            if not name or not model.partition("=")[2]:
+                raise ValueError(f"{model!r} is not of the form NAME=DIRECTORY or NAME=ORG/REPO@REVISION")
+            if names.count(name) > 1:
+                raise ValueError(f"the name {name!r} is given twice")
+        return models
+
+    @field_validator("batch_invariant")
+    @classmethod
+    def _no_invariance(cls, value: bool) -> bool:
+        if value:
+            raise ValueError("batch-invariant scoring is not in this version")
+        return value
+
+    @field_validator("queue")
+    @classmethod
+    def _memory_only(cls, value: str) -> str:
+        if value.startswith(("redis://", "rediss://")):
+            raise ValueError("the Redis queue is not in this version; leave it at memory")
+        if value != "memory":
+            raise ValueError(f"{value!r} is neither memory nor redis://…")
+        return value
+
+    @property
+    def models(self) -> dict[str, str]:
+        """Served name → directory or hub id."""
+        return {name: source for name, _, source in (model.partition("=") for model in self.model)}
+
+
+def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
+    """Raises SettingsError for an unknown variable and for any bad value, naming it; argparse exits on its own."""
+    given = _from_environment(environment) | _from_arguments(arguments)
+    try:
+        return Settings.model_validate(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        option = "--" + name.replace("_", "-")
+        reason = first["msg"].removeprefix("Value error, ")
+        raise SettingsError(f"{option} (or {_PREFIX}{name.upper()}): {reason}") from None
+
+
+def _is_list(name: str) -> bool:
+    return isinstance(Settings.model_fields[name].default, tuple)
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, object]:
+    given: dict[str, object] = {}
+    for variable, value in environment.items():
+        if not variable.startswith(_PREFIX):
+            continue
+        name = variable.removeprefix(_PREFIX).lower()
+        if name not in Settings.model_fields:
+            raise SettingsError(f"{variable}: there is no such setting; `python -m service --help` lists them")
+        given[name] = tuple(value.split()) if _is_list(name) else value
+    return given
+
+
+def _from_arguments(arguments: Sequence[str]) -> dict[str, object]:
+    parser = argparse.ArgumentParser(
+        prog="python -m service",
+        description="Serve reward models over HTTP.",
+        epilog=f"Every option is also a variable: --max-tokens is {_PREFIX}MAX_TOKENS; lists are separated by spaces.",
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+    )
+    for name, field in Settings.model_fields.items():
+        option, text = "--" + name.replace("_", "-"), (field.description or "").replace("%", "%%")
+        if isinstance(field.default, bool):
+            parser.add_argument(option, action=argparse.BooleanOptionalAction, help=text)
+        else:
+            default = "" if field.default is None or field.default == () else f" (default {field.default})"
+            action = "append" if _is_list(name) else "store"
+            parser.add_argument(option, action=action, metavar=name.upper(), help=text + default)
+    return vars(parser.parse_args(arguments))

@@ -1,0 +1,144 @@
+"""The engine's loop, with a source and a scorer that the test drives."""
+
+import time
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pytest
+
+from service.batching import Budget, Waiting
+from service.engine import Engine, Logits
+from service.job import Delivery, Job, JobCandidate, JobPicture, Outcome, PictureKey
+from service.queue import Intake
+
+PICTURE = JobPicture("sha256:aa", (1, 1), 1, 0, 4)
+
+
+class Script:
+    """A source that hands over what the test wrote down, then says stop."""
+
+    def __init__(self, *intakes: Intake, blobs: Mapping[str, bytes] | None = None) -> None:
+        self._intakes = list(intakes)
+        self._blobs = {PICTURE.digest: b"pixels"} if blobs is None else blobs
+        self.delivered: list[Delivery] = []
+        self.begun: list[tuple[str, ...]] = []
+
+    def take(self, *, wait: bool) -> Intake | None:
+        if self._intakes:
+            return self._intakes.pop(0)
+        return None if wait else Intake((), frozenset())
+
+    def blob(self, digest: str) -> bytes | None:
+        return self._blobs.get(digest)
+
+    def begin(self, jobs: Sequence[str]) -> None:
+        self.begun.append(tuple(jobs))
+
+    def deliver(self, delivery: Delivery) -> None:
+        self.delivered.append(delivery)
+
+    def outcomes(self, job: str) -> dict[int, Outcome]:
+        return {o.candidate: o for delivery in self.delivered if delivery.job == job for o in delivery.outcomes}
+
+
+class Halver:
+    """A scorer whose logit is half of the candidate's first id; the ids in `poison` raise, 99 gives NaN."""
+
+    def __init__(self, *poison: int) -> None:
+        self._poison = poison
+        self.encoded: list[str] = []
+        self.batches: list[int] = []
+
+    def encode(self, picture: JobPicture, content: bytes) -> object:
+        if content == b"broken":
+            raise ValueError("broken picture")
+        self.encoded.append(picture.digest)
+        return content
+
+    def score(self, batch: Sequence[Waiting], features: Mapping[PictureKey, object]) -> list[Logits]:
+        firsts = [entry.job.ids(c)[0] for entry in batch for c in entry.candidates]
+        self.batches.append(len(firsts))
+        if set(firsts) & set(self._poison):
+            raise RuntimeError("poisoned")
+        assert all(entry.job.key(p) in features for entry in batch for p in entry.job.pictures)
+        return [np.array([[np.nan if first == 99 else first / 2, 0.0]], np.float32) for first in firsts]
+
+
+def job(name: str, *firsts: int, deadline: float | None = None, pictures: tuple[JobPicture, ...] = ()) -> Job:
+    ids = [np.full(10, first, np.int32).tobytes() for first in firsts]
+    candidates = tuple(JobCandidate(part, np.array([9], np.int32).tobytes()) for part in ids)
+    return Job(name, "prm", 1, time.time(), deadline, b"", candidates, pictures)
+
+
+def run(script: Script, scorer: Halver, tokens: int = 1000) -> Script:
+    Engine({"prm": scorer}, script, Budget(tokens, 100)).run()
+    return script
+
+
+def arrive(*jobs: Job, withdrawn: frozenset[str] = frozenset()) -> Intake:
+    return Intake(jobs, withdrawn)
+
+
+def test_each_candidate_gets_its_own_logits() -> None:
+    script = run(Script(arrive(job("a", 2, 4), job("b", 6))), Halver())
+    assert {c: o.scores()[0, 0] for c, o in script.outcomes("a").items()} == {0: 1.0, 1: 2.0}
+    assert script.outcomes("b")[0].scores().tolist() == [[3.0, 0.0]]
+    assert script.begun == [("a", "b")]
+
+
+def test_a_forward_that_raises_fails_the_guilty_candidate_alone() -> None:
+    scorer = Halver(13)
+    script = run(Script(arrive(job("a", 1, 13, 3), job("b", 4, 5))), scorer)
+    assert {c: o.status for c, o in script.outcomes("a").items()} == {0: "ok", 1: "failed", 2: "ok"}
+    assert {o.status for o in script.outcomes("b").values()} == {"ok"}
+    failed = script.outcomes("a")[1]
+    assert failed.logits == b""
+    assert failed.retryable
+    assert "RuntimeError" in (failed.detail or "")
+
+
+def test_a_score_that_is_not_finite_is_a_failure_and_never_a_number() -> None:
+    outcomes = run(Script(arrive(job("a", 99, 2))), Halver()).outcomes("a")
+    assert (outcomes[0].status, outcomes[0].logits) == ("failed", b"")
+    assert outcomes[1].status == "ok"
+
+
+def test_expired_jobs_are_answered_not_run() -> None:
+    scorer = Halver()
+    script = run(Script(arrive(job("late", 1, 2, deadline=time.time() - 1))), scorer)
+    assert [o.status for o in script.outcomes("late").values()] == ["expired", "expired"]
+    assert scorer.batches == []
+
+
+def test_a_withdrawn_job_costs_no_forward() -> None:
+    scorer = Halver()
+    script = run(Script(arrive(job("gone", 1), job("stays", 2), withdrawn=frozenset({"gone"}))), scorer)
+    assert script.outcomes("gone") == {}
+    assert scorer.batches == [1]
+
+
+def test_a_withdrawal_reaches_a_job_that_waits_behind_a_batch() -> None:
+    scorer = Halver()
+    first, second = arrive(job("a", 1), job("b", 2)), arrive(withdrawn=frozenset({"b"}))
+    script = run(Script(first, second), scorer, tokens=10)
+    assert script.begun == [("a",)]
+
+
+def test_a_picture_is_encoded_once_for_all_the_batches_of_its_group() -> None:
+    scorer = Halver()
+    run(Script(arrive(job("a", 1, 2, 3, pictures=(PICTURE,)), job("b", 4, pictures=(PICTURE,)))), scorer, tokens=10)
+    assert scorer.encoded == [PICTURE.digest]
+    assert scorer.batches == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("blobs", [{}, {PICTURE.digest: b"broken"}])
+def test_a_picture_that_cannot_be_had_fails_its_own_group_only(blobs: dict[str, bytes]) -> None:
+    script = Script(arrive(job("seeing", 1, 2, pictures=(PICTURE,)), job("blind", 4)), blobs=blobs)
+    run(script, Halver())
+    assert {o.status for o in script.outcomes("seeing").values()} == {"failed"}
+    assert script.outcomes("blind")[0].status == "ok"
+
+
+def test_the_tiles_of_a_group_are_counted_where_they_were_encoded() -> None:
+    script = run(Script(arrive(job("a", 1, 2, pictures=(PICTURE,)))), Halver(), tokens=10)
+    assert [delivery.tiles for delivery in script.delivered] == [1, 0]
