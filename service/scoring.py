@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 
 import steelyard
-from service.encoding import EncodedGroup, StepModel, encode_group
+from service.encoding import ReadyGroup, StepModel, ready_group
 from service.errors import (
     DeadlineExceeded,
     InvalidRequest,
@@ -196,7 +196,7 @@ class Scoring:
     ) -> ScoredGroup:
         started, submitted = time.perf_counter(), time.time()
         group = await asyncio.get_running_loop().run_in_executor(
-            self._pool, encode_group, model, request, self._images, known.keys()
+            self._pool, ready_group, model, request, self._images, frozenset(known)
         )
         encoded = time.perf_counter()
         self._metrics.groups.labels(model.name, request.priority).inc()
@@ -232,7 +232,7 @@ class Scoring:
         flight: Flight,
         request: ScoreStepsRequest,
         model: StepModel,
-        group: EncodedGroup,
+        group: ReadyGroup,
         job: Job,
         costs: _Costs,
     ) -> None:
@@ -254,7 +254,7 @@ class Scoring:
         self._metrics.candidates.labels(model.name, result.status).inc()
         flight.publish(result)
 
-    def _account(self, flight: Flight, model: StepModel, group: EncodedGroup, costs: _Costs, encode_s: float) -> Usage:
+    def _account(self, flight: Flight, model: StepModel, group: ReadyGroup, costs: _Costs, encode_s: float) -> Usage:
         scored = [result.index for result in flight.results if result.status == "ok"]
         prompt = sum(group.prompt_tokens.get(index, 0) for index in scored)
         cached = max(0, prompt - costs.computed_tokens)
@@ -272,7 +272,7 @@ class Scoring:
         )
 
 
-def _job(group: EncodedGroup, request: ScoreStepsRequest, model: str, submitted: float, *, plain: bool) -> Job:
+def _job(group: ReadyGroup, request: ScoreStepsRequest, model: str, submitted: float, *, plain: bool) -> Job:
     default_s = _DEADLINE_S[request.priority]
     limit_s = default_s if request.deadline_ms is None else request.deadline_ms / 1000
     return Job(
@@ -288,7 +288,7 @@ def _job(group: EncodedGroup, request: ScoreStepsRequest, model: str, submitted:
     )
 
 
-def _results_of(outcome: Outcome, group: EncodedGroup, aggregate: Aggregate) -> list[StepScores]:
+def _results_of(outcome: Outcome, group: ReadyGroup, aggregate: Aggregate) -> list[StepScores]:
     """One result for each of the caller's candidates that this outcome stands for."""
     places = group.places[outcome.candidate]
     if outcome.status != "ok":

@@ -121,7 +121,7 @@ def build(spec: VisualPRMSpec, tensors: Mapping[str, torch.Tensor]) -> VisualPRM
 
 def picture_features(model: VisualPRM, tiles: npt.NDArray[np.uint8]) -> torch.Tensor:
     """RGB tiles (tiles, size, size, 3) → (tiles · tokens a tile, dim), in reading order of tiles and tokens."""
-    parts = torch.from_numpy(tiles).split(_TILES_AT_ONCE)
+    parts = torch.tensor(tiles).split(_TILES_AT_ONCE)
     return torch.cat([_tile_features(model, normalise(part.to(model.device))) for part in parts]).flatten(0, 1)
 
 
@@ -170,14 +170,14 @@ def score(model: VisualPRM, candidates: Sequence[Candidate]) -> list[npt.NDArray
 
 def score_plain(model: VisualPRM, candidate: Candidate) -> torch.Tensor:
     """The same for one candidate, through `plain`: (read-outs, 2) float32 logits, differentiable."""
-    hidden = plain.decode(model.decoder, _embed(model, candidate))[torch.from_numpy(candidate.readouts).long()]
+    hidden = plain.decode(model.decoder, _embed(model, candidate))[torch.tensor(candidate.readouts, dtype=torch.long)]
     spec = model.decoder.spec
     return step_scores_reference(hidden, model.decoder.final_norm, spec.rms_norm_eps, model.labels)
 
 
 def _embed(model: VisualPRM, candidate: Candidate) -> torch.Tensor:
     """(tokens, dim) token embeddings with the pictures' features in the places kept for them."""
-    ids = torch.from_numpy(candidate.ids).to(model.device)
+    ids = torch.tensor(candidate.ids, device=model.device)
     x = functional.embedding(ids, model.decoder.embeddings)
     parts, done = [], 0
     for picture in candidate.pictures:

@@ -22,7 +22,9 @@ class OverHttp:
     def __enter__(self) -> "OverHttp":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._client.close()
 
     def score(self, request: ScoreStepsRequest) -> ScoreStepsResponse:

@@ -148,7 +148,9 @@ def _check_pictures(verdict: Verdict, case: Case, backend: InProcess, folder: Pa
     tiles = [cut(i, grid, spec.tile_size, spec.thumbnail) for i, grid in zip(images, grids, strict=True)]
     verdict.exactly("num_patches_list", [len(part) for part in tiles], expected["num_patches_list"])
     together = np.ascontiguousarray(np.concatenate(tiles))
-    verdict.exactly("tiles_rgb_u8_sha256", hashlib.sha256(together.tobytes()).hexdigest(), expected["tiles_rgb_u8_sha256"])
+    verdict.exactly(
+        "tiles_rgb_u8_sha256", hashlib.sha256(together.tobytes()).hexdigest(), expected["tiles_rgb_u8_sha256"]
+    )
     pixels = network.normalise(torch.from_numpy(together))
     _check_statistics(verdict, "pixel_values", pixels.numpy(), expected["pixel_values"], 1e-7)
     features = network.picture_features(backend.model, together).view(len(together), spec.tokens_per_tile, -1)
@@ -158,10 +160,10 @@ def _check_pictures(verdict: Verdict, case: Case, backend: InProcess, folder: Pa
 def _check_statistics(
     verdict: Verdict, what: str, values: npt.NDArray[np.float32], expected: Case, tolerance: float
 ) -> None:
-    """Statistics are of float64 sums; the first and last values were written down with seven decimals."""
+    """Sums are in float64, the deviation is the sample's; first and last values were written with seven decimals."""
     wide = values.astype(np.float64)
     verdict.exactly(f"{what} shape", list(values.shape), expected["shape"])
-    found = [wide.mean(), wide.std(), np.abs(wide).sum()]
+    found = [wide.mean(), wide.std(ddof=1), np.abs(wide).sum()]
     wanted = [expected["mean"], expected["std"], expected["abs_sum"]]
     _within(verdict, f"{what} mean, std, abs_sum", found, wanted, tolerance)
     _within(verdict, f"{what} first", wide.flatten()[:8], expected["first"], tolerance)

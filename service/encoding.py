@@ -1,0 +1,164 @@
+"""From a request to a job: pictures checked, prompts turned into token ids. Runs on a thread, free of torch."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from models.checkpoint import Checkpoint, tokenizer_digest
+from models.registry import identify
+from models.tiling import Grid, choose_grid, count_tiles
+from models.tokenizer import load_tokenizer
+from models.visual_prm.prompt import (
+    EncodedCandidate,
+    EncodedGroup,
+    MarkerCount,
+    StepPrompt,
+    Unscorable,
+    join_steps,
+    merge_steps,
+    split_steps,
+    step_spans,
+)
+from models.visual_prm.spec import VisualPRMSpec, read_spec
+from service.errors import InvalidRequest
+from service.images import Image, ImageStore, is_readable
+from service.job import JobCandidate, JobPicture
+from steelyard.schema import ScoreStepsRequest, Status, StepScores
+
+# How far past `max_position_embeddings` dynamic NTK may stretch a prompt; the reference has no bound at all.
+_STRETCH = 4
+
+
+@dataclass(frozen=True, slots=True)
+class StepModel:
+    """A process reward model as a gateway knows it."""
+
+    name: str
+    family: str
+    directory: Path
+    revision: str | None
+    tokenizer_digest: str
+    spec: VisualPRMSpec
+    prompt: StepPrompt
+    max_tokens: int
+
+    @property
+    def max_tiles(self) -> int:
+        return self.spec.max_tiles
+
+    def grid(self, image: Image, max_tiles: int | None) -> Grid:
+        """How a picture is cut; without dynamic tiling it stays whole."""
+        spec = self.spec
+        limit = max_tiles or (spec.max_tiles if spec.dynamic_tiles else 1)
+        return choose_grid(image.width, image.height, spec.tile_size, min(spec.min_tiles, limit), limit)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyGroup:
+    """What a job needs and what its answer needs.
+
+    `candidates` are the distinct prompts; `places[i]` the caller's candidates that the i-th stands for. `spans`,
+    `details` and `prompt_tokens` are by the caller's index. `refused` are those that no forward will see.
+    """
+
+    prefix: bytes
+    candidates: tuple[JobCandidate, ...]
+    pictures: tuple[JobPicture, ...]
+    blobs: Mapping[str, bytes]
+    places: tuple[tuple[int, ...], ...]
+    spans: Mapping[int, list[tuple[int, int]]]
+    details: Mapping[int, str | None]
+    prompt_tokens: Mapping[int, int]
+    refused: tuple[StepScores, ...]
+
+
+def read_model(name: str, checkpoint: Checkpoint, max_tokens: int | None) -> StepModel:
+    """What a gateway needs of a checkpoint: all but its weights. Raises CheckpointError."""
+    directory = checkpoint.directory
+    family = identify(directory)
+    spec = read_spec(directory)
+    return StepModel(
+        name=name,
+        family=family.name,
+        directory=directory,
+        revision=checkpoint.revision,
+        tokenizer_digest=tokenizer_digest(directory),
+        spec=spec,
+        prompt=StepPrompt(spec, load_tokenizer(directory)),
+        max_tokens=max_tokens or _STRETCH * spec.decoder.rope.max_positions,
+    )
+
+
+def ready_group(
+    model: StepModel, request: ScoreStepsRequest, images: ImageStore, skip: Collection[int] = ()
+) -> ReadyGroup:
+    """Encode a request's candidates but those in `skip`.
+
+    Raises InvalidRequest for markers that do not match the pictures, and what the image store raises.
+    """
+    pictures = images.resolve(request.images)
+    chosen = [index for index in range(len(request.candidates)) if index not in skip]
+    if not all(is_readable(picture) for picture in pictures):
+        return _refuse_all(chosen, "bad_image", "a picture of the group cannot be decoded")
+    steps = {index: _steps(request, index) for index in chosen}
+    ranges = {index: merge_steps(parts, request.max_steps) for index, parts in steps.items()}
+    grids = [model.grid(picture, request.max_tiles) for picture in pictures]
+    tiles = [count_tiles(grid, model.spec.thumbnail) for grid in grids]
+    try:
+        encoded = model.prompt.encode_group(
+            request.question,
+            tiles,
+            [join_steps(steps[index], ranges[index]) for index in chosen],
+            request.control_tokens,
+            model.max_tokens,
+        )
+    except MarkerCount as error:
+        raise InvalidRequest(f"question: {error}") from None
+    by_index = dict(zip(chosen, encoded.candidates, strict=True))
+    distinct = _distinct(by_index)
+    return ReadyGroup(
+        prefix=encoded.prefix.tobytes(),
+        candidates=tuple(JobCandidate(suffix, readouts) for suffix, readouts in distinct),
+        pictures=_job_pictures(pictures, grids, tiles, encoded),
+        blobs={picture.id: picture.content for picture in pictures},
+        places=tuple(tuple(places) for places in distinct.values()),
+        spans={index: step_spans(steps[index], ranges[index]) for index in chosen},
+        details={i: found.detail for i, found in by_index.items() if isinstance(found, EncodedCandidate)},
+        prompt_tokens={index: encoded.prompt_tokens(position) for position, index in enumerate(chosen)},
+        refused=tuple(_refused(i, found) for i, found in by_index.items() if isinstance(found, Unscorable)),
+    )
+
+
+def _steps(request: ScoreStepsRequest, index: int) -> list[str]:
+    """The steps that are scored, before merging; `whole` is one step."""
+    candidate = request.candidates[index]
+    if request.mode == "whole":
+        return [candidate if isinstance(candidate, str) else "\n\n".join(candidate)]
+    return split_steps(candidate) if isinstance(candidate, str) else list(candidate)
+
+
+def _distinct(encoded: Mapping[int, EncodedCandidate | Unscorable]) -> dict[tuple[bytes, bytes], list[int]]:
+    """Each prompt once, with the indices that it stands for, in the order of its first."""
+    places: dict[tuple[bytes, bytes], list[int]] = {}
+    for index, found in encoded.items():
+        if isinstance(found, EncodedCandidate):
+            places.setdefault((found.suffix.tobytes(), found.readouts.tobytes()), []).append(index)
+    return places
+
+
+def _job_pictures(
+    pictures: Sequence[Image], grids: Sequence[Grid], tiles: Sequence[int], encoded: EncodedGroup
+) -> tuple[JobPicture, ...]:
+    return tuple(
+        JobPicture(picture.id, grid, count, run.offset, run.tokens)
+        for picture, grid, count, run in zip(pictures, grids, tiles, encoded.pictures, strict=False)
+    )
+
+
+def _refused(index: int, why: Unscorable) -> StepScores:
+    return StepScores(index=index, status=why.reason, retryable=False, detail=why.detail)
+
+
+def _refuse_all(indices: Sequence[int], status: Status, detail: str) -> ReadyGroup:
+    refused = tuple(StepScores(index=i, status=status, retryable=False, detail=detail) for i in indices)
+    return ReadyGroup(b"", (), (), {}, (), {}, {}, {}, refused)
