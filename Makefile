@@ -67,9 +67,9 @@ $(VENV)/.python: .uv/ready
 	$(UV) venv --quiet --allow-existing --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" $(VENV)
 	@touch $@
 
-$(VENV)/.server: $(VENV)/.python requirements/server.txt requirements/torch.txt
+$(VENV)/.server: $(VENV)/.python requirements/server.txt
 	$(LOCKED) --quiet -r requirements/server.txt
-	$(UV) pip install --quiet --python $(VENV)/bin/python -r requirements/torch.txt \
+	$(UV) pip install --quiet --python $(VENV)/bin/python --group torch \
 		$$($(PYTHON) requirements/find_links.py --torch $(TORCH_BACKEND))
 	@touch $@
 

@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> int:
         return _stop(str(error))
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
-        listening = _listen(settings)
+        listening = listen(settings)
     except OSError as error:
         return _stop(f"--port {settings.port}: cannot listen on {settings.host}: {error.strerror}")
     return _serve(settings, listening)
@@ -67,7 +67,8 @@ def _serve(settings: Settings, listening: socket.socket) -> int:
     return _stop(gateway.failure) if gateway.failure else 0
 
 
-def _listen(settings: Settings) -> socket.socket:
+def listen(settings: Settings) -> socket.socket:
+    """Bind before anything is loaded, so that a busy port is known at once. Raises OSError."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
 

@@ -22,9 +22,10 @@ def create_app(
     settings: Settings,
     on_ready: Callable[[], None] = lambda: None,
     on_failure: Callable[[], None] = lambda: None,
+    engine_module: str = "service.engine_process",
 ) -> FastAPI:
     """The app; its lifespan starts and stops the engine. `app.state.gateway` is the Gateway."""
-    gateway = Gateway(settings)
+    gateway = Gateway(settings, engine_module)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

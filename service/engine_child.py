@@ -28,11 +28,11 @@ class EngineChild:
         self._writer = writer
 
     @classmethod
-    async def spawn(cls, configure: Configure, log_level: str) -> "EngineChild":
+    async def spawn(cls, module: str, configure: Configure, log_level: str) -> "EngineChild":
         ours, theirs = socket.socketpair()
         with theirs:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "service.engine_process", "--fd", str(theirs.fileno())),
+                *(sys.executable, "-m", module, "--fd", str(theirs.fileno())),
                 *("--log-level", log_level),
                 stdin=asyncio.subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),

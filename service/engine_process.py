@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from models.tiling import cut, open_rgb
 
 from models.candidate import Candidate, PlacedPicture
 from models.checkpoint import CheckpointError, weights_digest
 from models.registry import identify
+from models.tiling import cut, open_rgb
 from models.visual_prm import network as visual_prm
 from service.batching import Budget, Waiting
 from service.engine import Engine, Logits, Scorer

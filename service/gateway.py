@@ -23,8 +23,9 @@ log = logging.getLogger(__name__)
 class Gateway:
     """Starts the engine and holds what the routes need; `failure` says why it could not start."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, engine_module: str) -> None:
         self.settings = settings
+        self._engine_module = engine_module
         self.metrics = Metrics()
         self.images = ImageStore(
             budget_bytes=settings.image_store_bytes,
@@ -75,7 +76,9 @@ class Gateway:
         models = {
             name: await asyncio.to_thread(self._read, name, source) for name, source in self.settings.models.items()
         }
-        self.queue = MemoryQueue(self._configuration(models), self.settings.log_level, self._on_engine)
+        self.queue = MemoryQueue(
+            self._configuration(models), self.settings.log_level, self._on_engine, self._engine_module
+        )
         await self.queue.start()
         scoring = Scoring(self.settings, self.queue, self.images, self.metrics)
         scoring.serve(models, self.queue.models())

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
 import pybase64
+
 from models.tiling import NotAPicture, UnreadablePicture, open_rgb, read_header
 from models.tiling import TooManyPixels as _TooManyPixels
-
 from service.errors import ImageTooLarge, InvalidRequest, TooManyPixels, UnknownImage, UnsupportedImage
 
 

@@ -140,13 +140,10 @@ class _Draft:
         return self._limit - self.length
 
     def add(self, ids: Ids) -> None:
-        self.reserve(len(ids))
-        self._parts.append(ids)
-
-    def reserve(self, tokens: int) -> None:
-        if tokens > self.room:
+        self.length += len(ids)
+        if self.length > self._limit:
             raise TooManyTokens
-        self.length += tokens
+        self._parts.append(ids)
 
     def ids(self) -> Ids:
         return np.concatenate(self._parts)

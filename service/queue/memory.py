@@ -48,7 +48,8 @@ class _Ticket:
 class MemoryQueue:
     """A Queue over one engine process, which it starts, feeds, and starts again when it dies."""
 
-    def __init__(self, configure: Configure, log_level: str, on_engine: Callable[[], None]) -> None:
+    def __init__(self, configure: Configure, log_level: str, on_engine: Callable[[], None], engine_module: str) -> None:
+        self._engine_module = engine_module
         self._configure = configure
         self._log_level = log_level
         self._on_engine = on_engine
@@ -126,7 +127,7 @@ class MemoryQueue:
     async def _supervise(self) -> None:
         backoff_s = _FIRST_BACKOFF_S
         while True:
-            child = await EngineChild.spawn(self._configure, self._log_level)
+            child = await EngineChild.spawn(self._engine_module, self._configure, self._log_level)
             try:
                 was_ready = await self._attend(child)
             except EngineStartError as error:

@@ -1,1 +1,1 @@
-"""Golden cases of one model family, run in process or against a server: `python -m tests.conformance NAME --cases FILE`."""
+"""Golden cases of one family, in process or against a server: `python -m tests.conformance NAME --cases FILE`."""

@@ -14,6 +14,7 @@ class Verdict:
     id: str
     differences: list[str] = field(default_factory=list)
     worst: float = 0.0
+    off_float32: float = 0.0
     note: str = ""
 
     @property

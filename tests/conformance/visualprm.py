@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from models.tiling import cut, open_rgb
-from models.tokenizer import load_tokenizer
+from models.tokenizer import Segment, load_tokenizer
 from models.visual_prm import network
 from service.errors import ServiceError
 from steelyard.schema import ScoreStepsRequest
@@ -38,9 +38,9 @@ def verdicts(cases: Path, checkpoint: Path | None, url: str | None) -> Iterator[
     backend = OverHttp(url) if url else InProcess(checkpoint or default, "bfloat16" if bf16 else "float32")
     with backend:
         if bf16:
-            yield from _bf16_rows(rows, _inputs(cases), backend, cases.parent)
+            yield from _bf16_rows(rows, inputs(cases), backend, cases.parent)
         elif "soft_v2_fresh_process" in rows[0]:
-            yield _stateful_rope(rows[0], _inputs(cases), backend, cases.parent)
+            yield _stateful_rope(rows[0], inputs(cases), backend, cases.parent)
         else:
             for case in rows:
                 yield _verdict(case, backend, cases.parent)
@@ -69,15 +69,23 @@ def request_of(case: Case, folder: Path) -> ScoreStepsRequest:
     )
 
 
+def is_scorable(case: Case) -> bool:
+    """Whether the reference has numbers for it, in either version."""
+    return case["type"] == "bon" or _expected(case["expected"]).scores is not None
+
+
 def _verdict(case: Case, backend: InProcess | OverHttp, folder: Path) -> Verdict:
     verdict = Verdict(case["id"])
     request = request_of(case, folder)
-    if isinstance(backend, InProcess) and case["images"]:
-        _check_pictures(verdict, case, backend, folder)
-    if case["type"] == "bon":
-        _check_group(verdict, case, backend, request)
-    else:
-        _check_response(verdict, case, backend, request)
+    try:
+        if isinstance(backend, InProcess) and case["images"]:
+            _check_pictures(verdict, case, backend, folder)
+        if case["type"] == "bon":
+            _check_group(verdict, case, backend, request)
+        else:
+            _check_response(verdict, case, backend, request)
+    except (ServiceError, Refused) as error:
+        verdict.differences.append(f"refused: {error}")
     return verdict
 
 
@@ -171,16 +179,17 @@ def _check_statistics(
     _within(verdict, f"{what} tile_means", wide.reshape(len(wide), -1).mean(1), expected["tile_means"], tolerance)
 
 
-def _within(verdict: Verdict, what: str, found: Any, expected: Sequence[float], tolerance: float) -> None:
+def _within(verdict: Verdict, what: str, found: npt.ArrayLike, expected: Sequence[float], tolerance: float) -> None:
     if not np.allclose(found, expected, rtol=tolerance, atol=tolerance):
-        verdict.differences.append(f"{what}: expected {expected}, found {list(map(float, found))}")
+        verdict.differences.append(f"{what}: expected {expected}, found {np.asarray(found).tolist()}")
 
 
 def _tokenizer_rows(rows: Sequence[Case], directory: Path) -> Iterator[Verdict]:
     tokenizer = load_tokenizer(directory)
     for row in rows:
         verdict = Verdict(row["id"])
-        verdict.exactly("input_ids", tokenizer.encode(row["text"]).tolist(), row["input_ids"])
+        ids = tokenizer.encode([Segment(row["text"], trusted=True)]).ids
+        verdict.exactly("input_ids", [*tokenizer.bos.tolist(), *ids.tolist()], row["input_ids"])
         yield verdict
 
 
@@ -194,6 +203,7 @@ def _bf16_rows(
         exact = _expected(case["expected"]).scores or []
         verdict.closely("step_scores", scores, row["soft_v2_bf16"], BF16_TOLERANCE)
         ours = max((abs(one - other) for one, other in zip(scores, exact, strict=True)), default=0.0)
+        verdict.off_float32 = ours
         verdict.note = f"off float32 by {ours:.4f}, the reference by {row['max_abs_diff_vs_float32']:.4f}"
         yield verdict
 
@@ -211,7 +221,7 @@ def _stateful_rope(row: Case, inputs: Mapping[str, Case], backend: InProcess | O
     return verdict
 
 
-def _inputs(cases: Path) -> dict[str, Case]:
+def inputs(cases: Path) -> dict[str, Case]:
     """The cases that a derived file names only by id lie in `cases.jsonl` beside it."""
     lines = (cases.parent / "cases.jsonl").read_text(encoding="utf-8").splitlines()
     return {case["id"]: case for case in map(json.loads, lines)}

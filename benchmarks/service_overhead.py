@@ -1,0 +1,96 @@
+"""What one group costs beside its forward: HTTP, schema, tokenising, queue, engine loop, answer.
+
+`python -m benchmarks.service_overhead [--groups 500]`: a real gateway and a real engine process whose forward is a
+stub, one caller on a kept-alive connection, a text group of 8 candidates × 8 steps × 40 tokens, every group another
+text so that no cache of texts can help.
+"""
+
+import argparse
+import http.client
+import itertools
+import json
+import random
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from models.tokenizer import Segment, Tokenizer, load_tokenizer
+from service.settings import DEMO
+
+CANDIDATES, STEPS, TOKENS = 8, 8, 40
+_WORDS = ("the", "area", "of", "this", "triangle", "is", "half", "its", "base", "times", "height", "so", "we", "find")
+_WARM_UP = 50
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--groups", type=int, default=500)
+    parser.add_argument("--checkpoint", default=str(DEMO / "visualprm"), help="its tokeniser is the one that is timed")
+    options = parser.parse_args()
+    bodies = list(itertools.islice(_bodies(options.checkpoint), options.groups + _WARM_UP))
+    with _server(options.checkpoint) as port:
+        connection = http.client.HTTPConnection("127.0.0.1", port)
+        rows = [_post(connection, body) for body in bodies]
+    _report(rows[_WARM_UP:])
+
+
+def _report(rows: list[dict[str, float]]) -> None:
+    print(f"{len(rows)} groups of {CANDIDATES} candidates × {STEPS} steps × {TOKENS} tokens, milliseconds")
+    print(f"{'':<28}{'median':>9}{'p90':>9}{'p99':>9}")
+    for name in rows[0]:
+        values = sorted(row[name] for row in rows)
+        cuts = statistics.quantiles(values, n=100)
+        print(f"{name:<28}{cuts[49]:>9.3f}{cuts[89]:>9.3f}{cuts[98]:>9.3f}")
+
+
+def _bodies(checkpoint: str) -> Iterator[bytes]:
+    """Groups of random sentences, each step as many words as give about 40 tokens."""
+    tokenizer = load_tokenizer(Path(checkpoint))
+    generator = random.Random(0)
+    while True:
+        candidates = [[_step(generator, tokenizer) for _ in range(STEPS)] for _ in range(CANDIDATES)]
+        question = " ".join(generator.choices(_WORDS, k=12))
+        yield json.dumps({"question": question, "candidates": ["\n\n".join(steps) for steps in candidates]}).encode()
+
+
+def _step(generator: random.Random, tokenizer: Tokenizer) -> str:
+    words: list[str] = []
+    while True:
+        words.append(generator.choice(_WORDS))
+        if len(tokenizer.encode([Segment(" ".join(words))]).ids) >= TOKENS:
+            return " ".join(words)
+
+
+@contextmanager
+def _server(checkpoint: str) -> Iterator[int]:
+    """The gateway in a process of its own, as it is served; yields its port."""
+    command = [sys.executable, "-m", "benchmarks.stub_server", checkpoint]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield int(process.stdout.readline())
+        finally:
+            process.terminate()
+
+
+def _post(connection: http.client.HTTPConnection, body: bytes) -> dict[str, float]:
+    """What the caller waited for, and how the server says that it was spent."""
+    started = time.perf_counter()
+    connection.request("POST", "/score_steps", body, {"content-type": "application/json"})
+    response = connection.getresponse()
+    content = response.read()
+    elapsed_ms = (time.perf_counter() - started) * 1000
+    answer = json.loads(content)
+    assert response.status == 200, content
+    assert [len(result["step_scores"]) for result in answer["results"]] == [STEPS] * CANDIDATES
+    timings = answer["timings_ms"]
+    row = {"seen by the caller": elapsed_ms, "encode": timings["encode"], "queue": timings["queue"]}
+    return row | {"stub forward": timings["forward"], "group, in the server": timings["total"]}
+
+
+if __name__ == "__main__":
+    main()

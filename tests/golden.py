@@ -1,0 +1,18 @@
+"""Where the reference's answers lie: beside the checkout."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+GOLDEN = Path(__file__).parents[2] / "shared" / "golden"
+VISUAL_PRM = GOLDEN / "visualprm"
+TINY_VISUAL_PRM = VISUAL_PRM / "tiny-visualprm"
+REAL_TOKENIZER = GOLDEN / "internlm2_tokenizer"
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def visual_prm_cases(kind: str = "score") -> list[dict[str, Any]]:
+    return [case for case in read_lines(VISUAL_PRM / "cases.jsonl") if case["type"] == kind]
