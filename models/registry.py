@@ -1,12 +1,7 @@
-"""The families of reward models: how one is recognised, and where its parts live. Torch-free.
-
-The parts are named by strings and imported when asked for: a gateway never imports a network.
-"""
+"""The families of reward models, and how a checkpoint's is recognised. Torch-free."""
 
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Literal
 
 from models.checkpoint import read_json
@@ -14,13 +9,10 @@ from models.checkpoint import read_json
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """`kind` says what is scored: each step of a candidate, or its outcome."""
+    """`name` is its folder in `models/`; `kind` says what is scored: each step of a candidate, or its outcome."""
 
     name: str
     kind: Literal["steps", "outcome"]
-
-    def part(self, name: Literal["spec", "prompt", "network"]) -> ModuleType:
-        return import_module(f"models.{self.name}.{name}")
 
 
 _BY_ARCHITECTURE = {"InternVLRewardModel": Family("visual_prm", "steps")}

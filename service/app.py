@@ -44,7 +44,7 @@ def create_app(
     )
     app.state.gateway = gateway
     app.include_router(router)
-    app.add_middleware(EveryRequest, metrics=gateway.metrics)
+    app.add_middleware(EveryRequest, metrics=gateway.metrics, max_body_bytes=settings.max_body_bytes)
     app.add_exception_handler(ServiceError, _answer_error)
     app.add_exception_handler(HTTPException, _answer_http_error)
     _describe_bodies(app)

@@ -1,30 +1,53 @@
 """Reading a request's body within a limit, and turning it into a request object."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
-from service.errors import BodyTooLarge, InvalidRequest
+from service.errors import BodyTooLarge, InvalidRequest, Overloaded
 
 Model = TypeVar("Model", bound=BaseModel)
 
 _ERRORS_NAMED = 3
 
 
-async def read_body(request: Request, limit: int) -> bytes:
-    """The whole body. Raises BodyTooLarge over `limit` bytes, having kept none of it."""
-    declared = request.headers.get("content-length", "")
-    too_large = BodyTooLarge(f"the body is larger than {limit} bytes")
-    if declared.isdecimal() and int(declared) > limit:
-        raise too_large
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > limit:
-            raise too_large
-        parts.append(part)
-    return b"".join(parts)
+class Bodies:
+    """All the bodies being read at once, so that many large ones cannot fill the memory before a permit is asked."""
+
+    def __init__(self, budget_bytes: int) -> None:
+        self._budget_bytes = budget_bytes
+        self._bytes = 0
+
+    @asynccontextmanager
+    async def read(self, request: Request, limit: int) -> AsyncIterator[bytes]:
+        """The whole body, counted while this is open.
+
+        Raises BodyTooLarge over `limit` bytes and Overloaded when other bodies take the room.
+        """
+        declared = request.headers.get("content-length", "")
+        if declared.isdecimal() and int(declared) > limit:
+            raise _too_large(limit)
+        parts: list[bytes] = []
+        size = 0
+        try:
+            async for part in request.stream():
+                parts.append(part)
+                size += len(part)
+                self._bytes += len(part)
+                if size > limit:
+                    raise _too_large(limit)
+                if self._bytes > self._budget_bytes:
+                    raise Overloaded("too many large bodies are being read; try again shortly")
+            yield b"".join(parts)
+        finally:
+            self._bytes -= size
+
+
+def _too_large(limit: int) -> BodyTooLarge:
+    return BodyTooLarge(f"the body is larger than {limit} bytes")
 
 
 def parse(model: type[Model], body: bytes) -> Model:

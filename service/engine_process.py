@@ -8,7 +8,8 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -33,6 +34,13 @@ class VisualPRMScorer:
     def __init__(self, model: visual_prm.VisualPRM) -> None:
         self._model = model
 
+    @classmethod
+    def load(
+        cls, directory: Path, dtype: torch.dtype, device: torch.device, progress: Callable[[int, int], None]
+    ) -> "VisualPRMScorer":
+        """Raises CheckpointError."""
+        return cls(visual_prm.load(directory, dtype, device, progress))
+
     @torch.inference_mode()
     def encode(self, picture: JobPicture, content: bytes) -> torch.Tensor:
         spec = self._model.spec
@@ -45,6 +53,10 @@ class VisualPRMScorer:
         if batch[0].job.plain:
             return [visual_prm.score_plain(self._model, candidate).cpu().numpy() for candidate in candidates]
         return visual_prm.score(self._model, candidates)
+
+
+# By the family's name in the registry.
+_SCORERS = {"visual_prm": VisualPRMScorer}
 
 
 def _candidate(job: Job, index: int, features: Mapping[PictureKey, object]) -> Candidate:
@@ -82,14 +94,14 @@ def load_models(configure: Configure, source: PipeSource) -> tuple[dict[str, Sco
     loaded: list[EngineModel] = []
     for model in configure.models:
         directory = Path(model.directory)
-        identify(directory)
-
-        def report(done: int, total: int, name: str = model.name) -> None:
-            source.send(Loading(name, done, total))
-
-        scorers[model.name] = VisualPRMScorer(visual_prm.load(directory, dtype, device, report))
+        report = partial(_report, source, model.name)
+        scorers[model.name] = _SCORERS[identify(directory).name].load(directory, dtype, device, report)
         loaded.append(EngineModel(model.name, weights_digest(directory), str(dtype).removeprefix("torch.")))
     return scorers, Ready(tuple(loaded))
+
+
+def _report(source: PipeSource, model: str, done: int, total: int) -> None:
+    source.send(Loading(model, done, total))
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -98,8 +110,10 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--log-level", default="info")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=options.log_level.upper(), format="%(levelname)s engine: %(message)s")
-    # The gateway decides when this process ends: a terminal's Ctrl-C reaches both.
+    # The gateway decides when this process ends, by Stop or by closing the pipe: a terminal's Ctrl-C and a service
+    # manager's SIGTERM reach both, and the gateway still has groups to answer.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     source = PipeSource(socket.socket(fileno=options.fd))
     configure = source.configuration()
     if configure is None:

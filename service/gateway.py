@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from models.checkpoint import CheckpointError, locate
+from service.body import Bodies
 from service.encoding import StepModel, read_model
 from service.engine_child import EngineStartError
 from service.health import Canaries, Unhealthy
@@ -33,6 +34,7 @@ class Gateway:
             max_image_bytes=settings.max_image_bytes,
             max_pixels=settings.max_image_pixels,
         )
+        self.bodies = Bodies(settings.max_reading_bytes)
         self.failure: str | None = None
         self.queue: MemoryQueue | None = None
         self.scoring: Scoring | None = None
@@ -53,6 +55,11 @@ class Gateway:
             await self.queue.close()
         if self.scoring is not None:
             self.scoring.close()
+
+    @property
+    def progress(self) -> str:
+        """What still has to be waited for before groups are taken."""
+        return "the models are still loading" if self.queue is None else self.queue.progress
 
     def drain(self) -> None:
         """Take no more groups; those accepted are still answered."""

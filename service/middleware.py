@@ -1,9 +1,12 @@
 """What every request gets: an id, a line in the metrics, and an error object when something of ours breaks."""
 
+import asyncio
+import contextlib
 import logging
 import re
 import time
 import uuid
+from http import HTTPStatus
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -13,15 +16,17 @@ from service.metrics import Metrics
 log = logging.getLogger(__name__)
 
 _HEADER = b"x-request-id"
+_DRAIN_S = 30.0
 _SANE_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
 
 class EveryRequest:
     """Pure ASGI, so that it sees the stream as it is and costs little."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, max_body_bytes: int) -> None:
         self._app = app
         self._metrics = metrics
+        self._max_body_bytes = max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -29,6 +34,7 @@ class EveryRequest:
             return
         request_id = _request_id(scope)
         scope.setdefault("state", {})["request_id"] = request_id
+        body = _Body(receive)
         status = 0
         started = time.perf_counter()
 
@@ -37,10 +43,12 @@ class EveryRequest:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message["headers"], (_HEADER, request_id.encode())]
+                if status >= HTTPStatus.BAD_REQUEST:
+                    await body.drain(self._max_body_bytes)
             await send(message)
 
         try:
-            await self._app(scope, receive, send_with_id)
+            await self._app(scope, body.receive, send_with_id)
         except Exception:
             log.exception("request %s failed", request_id)
             if not status:
@@ -49,6 +57,29 @@ class EveryRequest:
             route = getattr(scope.get("route"), "path", "unknown")
             self._metrics.requests.labels(route, status).inc()
             self._metrics.request_seconds.labels(route).observe(time.perf_counter() - started)
+
+
+class _Body:
+    """A request's body as it passes by: a refused one is read on, so that its sender gets to see the answer."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._bytes = 0
+        self._ended = False
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.request":
+            self._bytes += len(message.get("body", b""))
+        self._ended = self._ended or not message.get("more_body", False)
+        return message
+
+    async def drain(self, limit: int) -> None:
+        """Read and drop the rest, up to `limit` bytes in all and for a bounded time."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_DRAIN_S):
+                while not self._ended and self._bytes < limit:
+                    await self.receive()
 
 
 def _request_id(scope: Scope) -> str:

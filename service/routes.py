@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from service.auth import caller
-from service.body import parse, read_body
+from service.body import parse
 from service.errors import ServiceError, Unavailable
 from service.flight import Flight
 from service.gateway import Gateway
@@ -45,10 +45,10 @@ def gateway_of(request: Request) -> Gateway:
 
 def scoring_of(request: Request) -> Scoring:
     """Raises Unavailable until the models are loaded."""
-    scoring = gateway_of(request).scoring
-    if scoring is None:
-        raise Unavailable("the models are still loading")
-    return scoring
+    gateway = gateway_of(request)
+    if gateway.scoring is None:
+        raise Unavailable(gateway.progress)
+    return gateway.scoring
 
 
 def caller_of(request: Request) -> str:
@@ -74,9 +74,9 @@ def _body(schema: dict[str, Any], media_type: str = "application/json") -> dict[
     summary="Score every step of every candidate of one group",
 )
 async def score_steps(request: Request, name: Caller) -> Response:
-    scoring = scoring_of(request)
-    body = await read_body(request, gateway_of(request).settings.max_body_bytes)
-    flight = scoring.open(parse(ScoreStepsRequest, body), name)
+    gateway = gateway_of(request)
+    async with gateway.bodies.read(request, gateway.settings.max_body_bytes) as body:
+        flight = scoring_of(request).open(parse(ScoreStepsRequest, body), name)
     if NDJSON in request.headers.get("accept", ""):
         return await _stream(request, flight)
     with flight.attended():
@@ -102,8 +102,8 @@ async def score_steps(request: Request, name: Caller) -> Response:
 async def put_image(request: Request, _: Caller) -> StoredImage:
     gateway = gateway_of(request)
     limit = min(gateway.settings.max_image_bytes, gateway.settings.max_body_bytes)
-    image = await asyncio.to_thread(gateway.images.put, await read_body(request, limit))
-    gateway.metrics.image_bytes.set(gateway.images.bytes)
+    async with gateway.bodies.read(request, limit) as content:
+        image = await asyncio.to_thread(gateway.images.put, content)
     return StoredImage(id=image.id, width=image.width, height=image.height, bytes=len(image.content))
 
 
@@ -134,7 +134,7 @@ async def ready(request: Request) -> JSONResponse:
     gateway = gateway_of(request)
     try:
         if gateway.canaries is None or gateway.scoring is None:
-            raise Unhealthy("the models are still loading")
+            raise Unhealthy(gateway.progress)
         if gateway.scoring.draining:
             raise Unhealthy("the server is stopping")
         await gateway.canaries.check()
@@ -145,7 +145,9 @@ async def ready(request: Request) -> JSONResponse:
 
 @router.get("/metrics", summary="Prometheus metrics")
 async def metrics(request: Request) -> Response:
-    return Response(gateway_of(request).metrics.render(), media_type=CONTENT_TYPE)
+    gateway = gateway_of(request)
+    gateway.metrics.image_bytes.set(gateway.images.bytes)
+    return Response(gateway.metrics.render(), media_type=CONTENT_TYPE)
 
 
 async def _unless_gone(request: Request, answer: Coroutine[Any, Any, Answer]) -> Answer | None:

@@ -38,6 +38,7 @@ class Settings(BaseModel):
     api_key: tuple[str, ...] = Field((), description="keys callers must bear, repeatable; none means open")
 
     max_body_bytes: int = Field(64 * MIB, ge=1024, description="largest request body")
+    max_reading_bytes: int = Field(1024 * MIB, ge=1024, description="bytes of bodies being read at once")
     max_image_bytes: int = Field(20 * MIB, ge=64, description="largest picture file")
     max_image_pixels: int = Field(50_000_000, ge=1, description="largest picture, width × height")
     max_images: int = Field(64, ge=1, description="pictures in a group")

@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 
 _FIRST_BACKOFF_S = 0.2
 _LONGEST_BACKOFF_S = 30.0
+_WORTH_REPORTING_BYTES = 2**28
 
 
 @dataclasses.dataclass(slots=True)
@@ -62,19 +63,13 @@ class MemoryQueue:
         self._first_start: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._running: asyncio.Task[None] | None = None
         self._closing = False
+        self._trouble: str | None = None
         self.restarts = 0
+        # What the engine is doing before it is ready, for people.
+        self.progress = "the engine process is starting"
 
     def models(self) -> Sequence[EngineModel]:
         return self._models
-
-    @property
-    def alive(self) -> bool:
-        """Whether an engine is loaded and taking jobs now."""
-        return self._child is not None
-
-    @property
-    def engine_pid(self) -> int | None:
-        return self._child.pid if self._child else None
 
     async def start(self) -> None:
         """Returns when the models are loaded. Raises EngineStartError with a line for the operator."""
@@ -90,8 +85,10 @@ class MemoryQueue:
                 await self._running
 
     async def submit(self, job: Job, blobs: Mapping[str, bytes]) -> AsyncGenerator[Delivery, None]:
-        if self._closing or not self._models:
-            raise QueueUnavailable("the models are not loaded" if not self._closing else "the server is stopping")
+        if self._closing:
+            raise QueueUnavailable("the server is stopping")
+        if self._trouble is not None or not self._models:
+            raise QueueUnavailable(self._trouble or self.progress)
         ticket = _Ticket(job, blobs, set(range(len(job.candidates))), asyncio.Queue())
         self._tickets[job.id] = ticket
         self._keep(blobs)
@@ -134,7 +131,8 @@ class MemoryQueue:
                 if not self._first_start.done():
                     self._first_start.set_exception(error)
                     return
-                log.error("the engine could not be started again: %s", error)
+                self._trouble = f"the engine could not be started again: {error}"
+                log.error("%s", self._trouble)
                 was_ready = False
             finally:
                 self._child = None
@@ -165,6 +163,7 @@ class MemoryQueue:
             raise EngineStartError("the weights on disk are not those that were served; restart the server")
         self._models = models
         self._child = child
+        self._trouble = None
         self._on_engine()
         for ticket in self._tickets.values():
             child.send(Submit(ticket.job))
@@ -174,13 +173,20 @@ class MemoryQueue:
     def _receive(self, child: EngineChild, frame: ToGateway) -> None:
         match frame:
             case Loading(model, done, total):
-                log.debug("loading %s: %d of %d MiB", model, done >> 20, total >> 20)
+                self._report(model, done, total)
             case Fetch(digest):
                 child.send(Blob(digest, self._blobs.get(digest)))
             case Began(jobs):
                 self._in_hand = set(jobs) & self._tickets.keys()
             case Delivered(delivery):
                 self._hand_out(delivery)
+
+    def _report(self, model: str, done: int, total: int) -> None:
+        """Once for each tenth, so that a large model shows that it is coming and a small one stays silent."""
+        progress = f"loading {model}: {done * 10 // total * 10} % of {total >> 20} MiB"
+        if progress != self.progress and total >= _WORTH_REPORTING_BYTES:
+            log.info("%s", progress)
+        self.progress = progress
 
     def _hand_out(self, delivery: Delivery) -> None:
         """The first outcome of a candidate counts: a redelivered job may bring one that is known."""
