@@ -14,12 +14,9 @@ from models.visual_prm.prompt import (
     MarkerCount,
     StepPrompt,
     Unscorable,
-    join_steps,
-    merge_steps,
-    split_steps,
-    step_spans,
 )
 from models.visual_prm.spec import VisualPRMSpec, read_spec
+from models.visual_prm.steps import SEPARATOR, join_steps, merge_steps, split_steps, step_spans
 from service.errors import InvalidRequest
 from service.images import Image, ImageStore, is_readable
 from service.job import JobCandidate, JobPicture
@@ -133,7 +130,7 @@ def _steps(request: ScoreStepsRequest, index: int) -> list[str]:
     """The steps that are scored, before merging; `whole` is one step."""
     candidate = request.candidates[index]
     if request.mode == "whole":
-        return [candidate if isinstance(candidate, str) else "\n\n".join(candidate)]
+        return [candidate if isinstance(candidate, str) else SEPARATOR.join(candidate)]
     return split_steps(candidate) if isinstance(candidate, str) else list(candidate)
 
 

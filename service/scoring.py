@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 
 import steelyard
+from models.visual_prm.steps import SEPARATOR
 from service.encoding import ReadyGroup, StepModel, ready_group
 from service.errors import (
     DeadlineExceeded,
@@ -161,7 +162,7 @@ class Scoring:
         if len(request.images) > settings.max_images:
             raise InvalidRequest(f"images: {len(request.images)}, the limit is {settings.max_images}")
         for index, candidate in enumerate(request.candidates):
-            steps = len(candidate) if isinstance(candidate, list) else candidate.count("\n\n") + 1
+            steps = len(candidate) if isinstance(candidate, list) else candidate.count(SEPARATOR) + 1
             if steps > settings.max_candidate_steps:
                 raise InvalidRequest(f"candidates.{index}: {steps} steps, the limit is {settings.max_candidate_steps}")
 

@@ -11,7 +11,6 @@ from models.tokenizer import EncodedText, Ids, Segment, Tokenizer, TooManyTokens
 from models.visual_prm.spec import VisualPRMSpec
 
 MARKER = "<image>"
-SEPARATOR = "\n\n"
 ControlTokens = Literal["parse", "literal", "refuse"]
 
 _CONTEXT = "<IMG_CONTEXT>"
@@ -75,31 +74,6 @@ class EncodedGroup:
     def prompt_tokens(self, index: int) -> int:
         candidate = self.candidates[index]
         return len(self.prefix) + len(candidate.suffix) if isinstance(candidate, EncodedCandidate) else 0
-
-
-def split_steps(response: str) -> list[str]:
-    """Split on blank lines; nothing is stripped and no step dropped, be it empty."""
-    return response.split(SEPARATOR)
-
-
-def merge_steps(steps: Sequence[str], max_steps: int | None) -> list[tuple[int, int]]:
-    """Index ranges of the steps that are scored as one: as few as it takes, so 20 steps with 12 allowed are 10."""
-    size = 1 if max_steps is None else -(-len(steps) // max_steps)
-    return [(start, min(start + size, len(steps))) for start in range(0, len(steps), size)]
-
-
-def join_steps(steps: Sequence[str], ranges: Sequence[tuple[int, int]]) -> list[str]:
-    """The text of each merged step."""
-    return [SEPARATOR.join(steps[start:end]) for start, end in ranges]
-
-
-def step_spans(steps: Sequence[str], ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Where each merged step stands in the steps joined by blank lines, in code points."""
-    starts, start = [], 0
-    for step in steps:
-        starts.append(start)
-        start += len(step) + len(SEPARATOR)
-    return [(starts[first], starts[end - 1] + len(steps[end - 1])) for first, end in ranges]
 
 
 def place_pictures(question: str, pictures: int) -> str:

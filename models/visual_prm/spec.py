@@ -10,8 +10,7 @@ from models.spec import DecoderSpec, VisionSpec, read_decoder, read_vision
 ARCHITECTURE = "InternVLRewardModel"
 # The internvl2_5 conversation template's own system message, for checkpoints that bring none.
 SYSTEM_MESSAGE = (
-    "你是书生·万象，英文名是InternVL，"
-    "是由上海人工智能实验室、清华大学及多家合作单位联合开发的多模态大语言模型。"
+    "你是书生·万象，英文名是InternVL，是由上海人工智能实验室、清华大学及多家合作单位联合开发的多模态大语言模型。"
 )
 
 
@@ -47,9 +46,7 @@ def read_spec(directory: Path) -> VisualPRMSpec:
     config.choice("template", None, ["internvl2_5"])
     language = config.section("llm_config")
     if language.values.get("architectures") != ["InternLM2ForCausalLM"]:
-        raise language.error(
-            "architectures", '["InternLM2ForCausalLM"]', language.values.get("architectures")
-        )
+        raise language.error("architectures", '["InternLM2ForCausalLM"]', language.values.get("architectures"))
     vision = read_vision(config.section("vision_config"))
     tile_size = config.integer("force_image_size", vision.image_size)
     shuffle = _read_shuffle(config.number("downsample_ratio", 0.5), config.where)

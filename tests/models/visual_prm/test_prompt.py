@@ -12,6 +12,7 @@ from models.tokenizer import Segment, Tokenizer, load_tokenizer
 from models.visual_prm import prompt
 from models.visual_prm.prompt import EncodedCandidate, EncodedGroup, MarkerCount, StepPrompt, Unscorable
 from models.visual_prm.spec import VisualPRMSpec, read_spec
+from models.visual_prm.steps import join_steps, merge_steps, split_steps, step_spans
 from tests.golden import REAL_TOKENIZER, TINY_VISUAL_PRM, VISUAL_PRM, read_lines, visual_prm_cases
 
 CASES = visual_prm_cases()
@@ -43,10 +44,10 @@ def real() -> StepPrompt:
 
 
 def steps_of(case: dict[str, Any]) -> list[str]:
-    steps = prompt.split_steps(case["response"])
+    steps = split_steps(case["response"])
     if case["options"].get("orm"):
         return [case["response"]]
-    return prompt.join_steps(steps, prompt.merge_steps(steps, case["options"].get("max_steps")))
+    return join_steps(steps, merge_steps(steps, case["options"].get("max_steps")))
 
 
 def encode(
@@ -253,29 +254,29 @@ def test_every_limit_is_kept_to_the_token() -> None:
 
 
 def test_steps_are_split_on_blank_lines_and_nothing_is_dropped() -> None:
-    assert prompt.split_steps("") == [""]
-    assert prompt.split_steps("\n\na\n\n\nb\r\n\r\nc\n\n") == ["", "a", "\nb\r\n\r\nc", ""]
+    assert split_steps("") == [""]
+    assert split_steps("\n\na\n\n\nb\r\n\r\nc\n\n") == ["", "a", "\nb\r\n\r\nc", ""]
 
 
 @pytest.mark.parametrize(("count", "most", "merged"), [(20, 12, 10), (7, 5, 4), (2, 3, 2), (5, 1, 1), (3, None, 3)])
 def test_steps_are_merged_as_the_reference_merges(count: int, most: int | None, merged: int) -> None:
-    ranges = prompt.merge_steps(["s"] * count, most)
+    ranges = merge_steps(["s"] * count, most)
     assert len(ranges) == merged
     assert [index for start, end in ranges for index in range(start, end)] == list(range(count))
 
 
 @given(st.lists(texts, min_size=1, max_size=9), st.none() | st.integers(1, 10))
 def test_spans_cut_the_merged_steps_out_of_the_candidates_text(steps: list[str], most: int | None) -> None:
-    ranges = prompt.merge_steps(steps, most)
+    ranges = merge_steps(steps, most)
     whole = "\n\n".join(steps)
-    cut = [whole[start:end] for start, end in prompt.step_spans(steps, ranges)]
-    assert cut == prompt.join_steps(steps, ranges)
+    cut = [whole[start:end] for start, end in step_spans(steps, ranges)]
+    assert cut == join_steps(steps, ranges)
 
 
 @given(st.text("ab\n", max_size=20))
 def test_a_texts_spans_are_those_of_its_own_steps(response: str) -> None:
-    steps = prompt.split_steps(response)
-    spans = prompt.step_spans(steps, prompt.merge_steps(steps, None))
+    steps = split_steps(response)
+    spans = step_spans(steps, merge_steps(steps, None))
     assert [response[start:end] for start, end in spans] == steps
 
 
