@@ -22,7 +22,7 @@ from service.metrics import Metrics
 from service.queue import Intake
 from service.scoring import Scoring
 from service.settings import Settings
-from steelyard.schema import ScoreStepsRequest, ScoreStepsResponse
+from steelyard.schema import ScoreStepsRequest, ScoreStepsResponse, StepScores
 
 NAME = "visualprm"
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -114,6 +114,14 @@ class InProcess:
         answers = self.score_together([requests[index] for index in order])
         return [answers[order.index(index)] for index in range(len(requests))]
 
+    def oracle(self, request: ScoreStepsRequest) -> list[StepScores]:
+        """The same by the plain path: one candidate at a time, nothing packed or shared."""
+        return asyncio.run(self._oracle(request))
+
+    def store(self, content: bytes) -> None:
+        """Keep a picture under its hash, as `PUT /images` does."""
+        self._images.put(content)
+
     def prompt(self, request: ScoreStepsRequest) -> tuple[list[int], list[int]]:
         """The first candidate's token ids and read-outs."""
         group = ready_group(self.step_model, request, self._images)
@@ -125,12 +133,24 @@ class InProcess:
 
     async def _score(self, requests: Sequence[ScoreStepsRequest]) -> list[ScoreStepsResponse]:
         self._queue.together = len(requests)
-        scoring = Scoring(Settings(), self._queue, self._images, Metrics())
-        scoring.serve({NAME: self.step_model}, self._queue.models())
+        scoring = self._scoring()
         try:
             return list(await asyncio.gather(*(_answer(scoring, request) for request in requests)))
         finally:
             scoring.close()
+
+    async def _oracle(self, request: ScoreStepsRequest) -> list[StepScores]:
+        self._queue.together = 1
+        scoring = self._scoring()
+        try:
+            return await scoring.oracle(request)
+        finally:
+            scoring.close()
+
+    def _scoring(self) -> Scoring:
+        scoring = Scoring(Settings(), self._queue, self._images, Metrics())
+        scoring.serve({NAME: self.step_model}, self._queue.models())
+        return scoring
 
 
 async def _answer(scoring: Scoring, request: ScoreStepsRequest) -> ScoreStepsResponse:
