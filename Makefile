@@ -14,10 +14,9 @@ WORKERS ?= 2
 SHELL := /bin/bash
 VENV := .venv
 RUN := PYTHONPATH=.:client $(VENV)/bin/python
-UV = $(shell command -v uv || echo .uv/bin/uv)
-LOCKED = $(UV) pip install --python $(VENV)/bin/python --require-hashes
-COMPILE = $(UV) pip compile --quiet --generate-hashes --no-header --python-version 3.11 \
-	$$($(PYTHON) requirements/find_links.py) --custom-compile-command "make lock"
+UV = $(PYTHON) requirements/uv.py
+INSTALL = $(UV) pip install --quiet --python $(VENV)/bin/python
+COMPILE = $(UV) pip compile --quiet --generate-hashes --no-header --python-version 3.11 --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
 .PHONY: help install serve test check lint types imports bench lock clean
@@ -49,7 +48,7 @@ bench: $(VENV)/.dev ## the benchmarks, results on the screen
 	$(RUN) -m benchmarks.service_overhead
 	$(RUN) -m benchmarks.load_memory
 
-lock: .uv/ready ## compile requirements/*.txt anew (UPGRADE=--upgrade for the newest)
+lock: ## compile requirements/*.txt anew (UPGRADE=--upgrade for the newest)
 	$(COMPILE) $(UPGRADE) --group server --group torch --no-emit-package torch -o requirements/server.txt
 	$(COMPILE) $(UPGRADE) --group dev --group torch --no-emit-package torch -o requirements/dev.txt
 	$(COMPILE) $(UPGRADE) --group gpu -o requirements/gpu.txt
@@ -57,22 +56,18 @@ lock: .uv/ready ## compile requirements/*.txt anew (UPGRADE=--upgrade for the ne
 clean: ## remove what was installed and built
 	rm -rf $(VENV) .uv dist .pytest_cache .mypy_cache .ruff_cache
 
-.uv/ready:
-	@command -v uv >/dev/null || { $(PYTHON) -m venv .uv && .uv/bin/pip install --quiet -r requirements/uv.txt; }
-	@mkdir -p .uv && touch $@
-
-$(VENV)/.python: .uv/ready
+$(VENV)/.python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Steelyard needs Python 3.11 or newer; name one with PYTHON=python3.12" >&2; exit 1; }
-	$(UV) venv --quiet --allow-existing --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" $(VENV)
+	@echo "installing into $(VENV), once"
+	@$(UV) venv --quiet --allow-existing --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" $(VENV)
 	@touch $@
 
 $(VENV)/.server: $(VENV)/.python requirements/server.txt
-	$(LOCKED) --quiet -r requirements/server.txt
-	$(UV) pip install --quiet --python $(VENV)/bin/python --group torch \
-		$$($(PYTHON) requirements/find_links.py --torch $(TORCH_BACKEND))
+	@$(INSTALL) --require-hashes -r requirements/server.txt
+	@$(PYTHON) requirements/uv.py --torch $(TORCH_BACKEND) pip install --quiet --python $(VENV)/bin/python --group torch
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.server requirements/dev.txt
-	$(LOCKED) --quiet -r requirements/dev.txt
+	@$(INSTALL) --require-hashes -r requirements/dev.txt
 	@touch $@

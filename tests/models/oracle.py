@@ -78,9 +78,13 @@ def tensor_shapes(config: Config) -> dict[str, tuple[int, ...]]:
         shapes[f"{at}feed_forward.w2.weight"] = (hidden, inner)
         shapes |= {f"{at}attention_norm.weight": (hidden,), f"{at}ffn_norm.weight": (hidden,)}
     shapes["language_model.model.norm.weight"] = (hidden,)
-    if not language.get("tie_word_embeddings", False):
+    if not _is_tied(config):
         shapes["language_model.output.weight"] = (language["vocab_size"], hidden)
     return shapes
+
+
+def _is_tied(config: Config) -> bool:
+    return any(section.get("tie_word_embeddings", False) for section in (config, config["llm_config"]))
 
 
 class Oracle:
@@ -104,8 +108,8 @@ class Oracle:
         x = self.decode(x)[np.asarray(readouts)]
         eps = self.config["llm_config"].get("rms_norm_eps", 1e-6)
         x = _rms_norm(x, self.tensors["language_model.model.norm.weight"], eps)
-        tied = self.config["llm_config"].get("tie_word_embeddings", False)
-        head = "language_model.model.tok_embeddings.weight" if tied else "language_model.output.weight"
+        tied = "language_model.model.tok_embeddings.weight"
+        head = tied if _is_tied(self.config) else "language_model.output.weight"
         logits: Array = x @ self.tensors[head][list(labels)].T
         return logits
 

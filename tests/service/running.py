@@ -6,13 +6,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
 import httpx2
-import psutil
+import psutil  # type: ignore[import-untyped]
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -41,6 +41,17 @@ class Running:
         """The engine process, once there is one."""
         return until(lambda: find_engine(self.process.pid), "an engine process")
 
+    @contextmanager
+    def stopped_engine(self) -> Iterator[psutil.Process]:
+        """The engine neither reads nor scores while this is open, and does not know it."""
+        engine = self.engine()
+        engine.suspend()
+        try:
+            yield engine
+        finally:
+            with suppress(psutil.NoSuchProcess):
+                engine.resume()
+
     def logged(self) -> str:
         return Path(self.log.name).read_text(encoding="utf-8")
 
@@ -54,6 +65,9 @@ class Running:
     def await_waiting(self, groups: int) -> None:
         """Until exactly so many groups are accepted and not yet answered."""
         until(lambda: self.metric("steelyard_waiting_groups") == groups, f"{groups} waiting groups")
+
+    def await_restarts(self, count: float) -> None:
+        until(lambda: self.metric("steelyard_engine_restarts") == count, f"{count:.0f} restarts")
 
     def await_restart(self, before: psutil.Process) -> None:
         """Until another engine serves."""
@@ -132,6 +146,14 @@ def find_engine(gateway: int) -> psutil.Process | None:
         return None
 
 
+def is_gone(process: psutil.Process) -> bool:
+    """Ended; an orphan may wait for whoever adopted it to notice."""
+    try:
+        return bool(process.status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
+
+
 def until(look: Callable[[], Found | None], what: str, patience_s: float = PATIENCE_S) -> Found:
     """What `look` finds, as soon as it is something true."""
     give_up = time.monotonic() + patience_s
@@ -189,7 +211,5 @@ def _address(process: subprocess.Popen[str]) -> str | None:
 
 
 def _kill(pid: int) -> None:
-    try:
+    with suppress(psutil.NoSuchProcess):
         psutil.Process(pid).kill()
-    except psutil.NoSuchProcess:
-        return

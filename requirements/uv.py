@@ -1,0 +1,57 @@
+"""Run uv as pip is configured: `python requirements/uv.py [--torch BACKEND] ARGUMENT …`.
+
+uv reads neither pip's configuration files nor its variables, so its folders of wheels (find-links) and its certificate
+are passed on. Where uv is missing, pip fetches the pinned one into `.uv`. Standard library only.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+_OWN = ROOT / ".uv"
+
+
+def main(arguments: list[str]) -> int:
+    settings = pip_settings()
+    folders = list(dict.fromkeys(settings.get("find-links", "").replace("\\n", " ").split()))
+    if arguments[0] == "--torch":
+        arguments = arguments[2:] + torch_arguments(arguments[1], folders)
+    if arguments[0] == "pip":
+        arguments += [part for folder in folders for part in ("--find-links", folder)]
+    environment = dict(os.environ)
+    if "cert" in settings:
+        environment.setdefault("SSL_CERT_FILE", settings["cert"])
+    return subprocess.run([find_uv(), *arguments], env=environment, check=False).returncode
+
+
+def pip_settings() -> dict[str, str]:
+    """Option → value of `pip config list`; a variable of the environment is listed last and wins."""
+    command = [sys.executable, "-m", "pip", "config", "list"]
+    listing = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    return dict(re.findall(r"^\S*\.([a-z-]+)='(.*)'$", listing, re.MULTILINE))
+
+
+def torch_arguments(backend: str, folders: list[str]) -> list[str]:
+    """A folder of wheels with torch in it is the CPU build that whoever set up this machine chose."""
+    local = any(any(Path(folder.removeprefix("file://")).glob("torch-*.whl")) for folder in folders)
+    return [] if backend == "cpu" and local else ["--torch-backend", backend]
+
+
+def find_uv() -> str:
+    """The uv on the path, or the pinned one, fetched once."""
+    found = shutil.which("uv")
+    own = _OWN / "bin" / "uv"
+    if found is None and not own.exists():
+        venv.create(_OWN, with_pip=True)
+        pip = [str(_OWN / "bin" / "pip"), "install", "--quiet", "-r", str(ROOT / "requirements" / "uv.txt")]
+        subprocess.run(pip, check=True)
+    return found or str(own)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
