@@ -17,7 +17,9 @@ log = logging.getLogger(__name__)
 # How far the served path may stand from the plain one, times 1 + |score|.
 _TOLERANCE = {"float32": 1e-5, "bfloat16": 0.05}
 _FRESH_S = 10.0
+# A canary may take so long, and some times as long as it took at the start: a large model on a CPU is slow, not ill.
 _PATIENCE_S = 10.0
+_PATIENCE_FACTOR = 5.0
 
 
 class Unhealthy(Exception):
@@ -30,14 +32,17 @@ class Canaries:
     def __init__(self, scoring: Scoring) -> None:
         self._scoring = scoring
         self._expected: dict[str, list[StepScores]] = {}
-        self._checked = -_FRESH_S
+        self._patience_s = float("inf")
+        self._checked = float("-inf")
         self._checking = asyncio.Lock()
 
     async def learn(self) -> None:
         """Compute what is expected of each model, and check it once. Raises Unhealthy."""
         for name in self._scoring.models:
             self._expected[name] = await self._scoring.oracle(_canary(name))
+        started = time.monotonic()
         await self.check()
+        self._patience_s = _PATIENCE_S + _PATIENCE_FACTOR * (time.monotonic() - started)
 
     async def check(self) -> None:
         """Raises Unhealthy. An answer is good for some seconds, so that probes cost next to nothing."""
@@ -52,14 +57,14 @@ class Canaries:
 
     def forget(self) -> None:
         """The engine is another one now: its word counts for nothing yet."""
-        self._checked = -_FRESH_S
+        self._checked = float("-inf")
 
     async def _check(self, name: str, expected: Sequence[StepScores]) -> None:
         try:
-            async with asyncio.timeout(_PATIENCE_S):
+            async with asyncio.timeout(self._patience_s):
                 found = await self._scoring.served(_canary(name))
         except TimeoutError:
-            raise Unhealthy(f"{name}: the canary got no answer within {_PATIENCE_S:.0f} s") from None
+            raise Unhealthy(f"{name}: the canary got no answer within {self._patience_s:.0f} s") from None
         tolerance = _TOLERANCE[self._scoring.provenance(self._scoring.models[name]).dtype]
         for one, other in zip(expected, found, strict=True):
             _compare(name, one, other, tolerance)

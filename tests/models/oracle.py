@@ -147,7 +147,8 @@ class Oracle:
             )
             x = x + self._linear(f"{at}mlp.fc2", inner) * self.tensors[f"{at}ls2"]
             states.append(x)
-        return states[self.config.get("select_layer", -1)][:, 1:]
+        y: Array = states[self.config.get("select_layer", -1)][:, 1:]
+        return y
 
     def shuffle(self, x: Array) -> Array:
         """InternVL's pixel_shuffle, its views and permutations one by one; v1 is left transposed."""
@@ -239,33 +240,40 @@ def _rotate(x: Array, angles: Array) -> Array:
 
 
 def _rms_norm(x: Array, weight: Array, eps: float) -> Array:
-    return x / np.sqrt((x * x).mean(-1, keepdims=True) + eps) * weight
+    y: Array = x / np.sqrt((x * x).mean(-1, keepdims=True) + eps) * weight
+    return y
 
 
 def _layer_norm(x: Array, weight: Array, bias: Array, eps: float) -> Array:
-    return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + eps) * weight + bias
+    y: Array = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + eps) * weight + bias
+    return y
 
 
 def _softmax(x: Array) -> Array:
     x = np.exp(x - x.max(-1, keepdims=True))
-    return x / x.sum(-1, keepdims=True)
+    y: Array = x / x.sum(-1, keepdims=True)
+    return y
 
 
 def _gelu(x: Array) -> Array:
-    return x * 0.5 * (1 + _erf(x / math.sqrt(2)))
+    y: Array = x * 0.5 * (1 + _erf(x / math.sqrt(2)))
+    return y
 
 
 def _gelu_tanh(x: Array) -> Array:
-    return x * 0.5 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+    y: Array = x * 0.5 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+    return y
 
 
 def _relu(x: Array) -> Array:
-    return np.maximum(x, 0)
+    y: Array = np.maximum(x, 0)
+    return y
 
 
 def _selu(x: Array) -> Array:
     scale, alpha = 1.0507009873554805, 1.6732632423543772
-    return scale * np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))
+    y: Array = scale * np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))
+    return y
 
 
 _ACTIVATIONS = {"gelu": _gelu, "gelu_new": _gelu_tanh, "gelu_pytorch_tanh": _gelu_tanh, "relu": _relu, "selu": _selu}
@@ -274,7 +282,8 @@ _ACTIVATIONS = {"gelu": _gelu, "gelu_new": _gelu_tanh, "gelu_pytorch_tanh": _gel
 def _resize_bicubic(grid: Array, side: int) -> Array:
     """(native, native, width) → (side, side, width): cubic convolution with A = -0.75, edges repeated."""
     taps = _bicubic_taps(len(grid), side)
-    return np.einsum("yi,xj,ijd->yxd", taps, taps, grid, optimize=True)
+    y: Array = np.einsum("yi,xj,ijd->yxd", taps, taps, grid, optimize=True)
+    return y
 
 
 def _bicubic_taps(native: int, side: int) -> Array:

@@ -3,6 +3,7 @@
 import copy
 import itertools
 import json
+import math
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -54,19 +55,23 @@ TINY = Dimensions(
 
 @dataclass(frozen=True)
 class Variant:
-    """Keys by `section.key` that differ from TINY's; `instead` shows that a key's value is told from another."""
+    """Keys by `section.key` that differ from TINY's; `instead` shows that a key's value is told from another.
+
+    `faint` scales the tower's embeddings down to where an epsilon matters.
+    """
 
     name: str
     keys: Mapping[str, Any]
     instead: Mapping[str, Any] = field(default_factory=dict)
     dtype: torch.dtype = torch.float32
+    faint: float = 1.0
 
 
-def _language(**keys: Any) -> dict[str, Any]:
+def _language(**keys: object) -> dict[str, Any]:
     return {f"llm_config.{key}": value for key, value in keys.items()}
 
 
-def _vision(**keys: Any) -> dict[str, Any]:
+def _vision(**keys: object) -> dict[str, Any]:
     return {f"vision_config.{key}": value for key, value in keys.items()}
 
 
@@ -113,6 +118,7 @@ VARIANTS = [
             num_channels=ABSENT,
             num_attention_heads=3,
         ),
+        faint=0.01,
     ),
     Variant("rms_norm_tower", _vision(norm_type="rms_norm", layer_norm_eps=0.1), _vision(layer_norm_eps=1e-6)),
     Variant("query_key_norm_in_layer_norm_tower", _vision(qk_normalization=True, qkv_bias=False)),
@@ -143,6 +149,7 @@ VARIANTS = [
     Variant("last_layer_but_one", {"select_layer": -2, **_vision(num_hidden_layers=3)}, {"select_layer": -1}),
     Variant("first_layer", {"select_layer": 1, **_vision(num_hidden_layers=3)}, {"select_layer": -1}),
     Variant("no_layer", {"select_layer": -3}, {"select_layer": -2}),
+    Variant("faint_pictures", {"select_layer": 0}, faint=0.003),
     Variant("own_system_message", {"system_message": "You judge <image> steps.  \n"}),
     Variant("stored_in_bfloat16", {}, dtype=torch.bfloat16),
     Variant("stored_in_float16", {}, dtype=torch.float16),
@@ -244,7 +251,11 @@ def write(directory: Path, variant: Variant, *, weights: bool = True) -> Config:
     if weights:
         generator = torch.Generator().manual_seed(7)
         shapes = tensor_shapes(config)
-        tensors = {name: draw(name, shape, generator).to(variant.dtype) for name, shape in shapes.items()}
+        tensors = {name: draw(name, shape, generator) for name, shape in shapes.items()}
+        for name in tensors:
+            if name.startswith("vision_model.embeddings."):
+                tensors[name] *= variant.faint
+            tensors[name] = tensors[name].to(variant.dtype)
         save_file(tensors, directory / "model.safetensors")
     return config
 
@@ -262,14 +273,14 @@ def changed(config: Config, keys: Mapping[str, Any]) -> dict[str, Any]:
 
 def draw(name: str, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
     """Wide enough that nothing hides: layer scale near 1, biases and positions that matter."""
-    noise = torch.randn(shape, generator=generator)
+    noise: torch.Tensor = torch.randn(shape, generator=generator)
     if name.endswith(".bias"):
         return 0.3 * noise
     if name.endswith(("_embedding", "tok_embeddings.weight")):
         return noise
     if len(shape) == 1:
         return 1 + 0.3 * noise
-    return noise * float(np.prod(shape[1:])) ** -0.5
+    return noise / math.sqrt(math.prod(shape[1:]))
 
 
 def pictures(directory: Path) -> list[Array]:

@@ -40,6 +40,11 @@ CHOICES += ["vision_config.norm_type", "vision_config.hidden_act"]
 OBJECTS = ["llm_config", "vision_config"]
 
 NAN, INFINITY, HUGE = float("nan"), float("inf"), 10**400
+NOT_INTEGERS: list[object] = [True, 1.5, 4.0, "4", [4], {}, NAN, INFINITY, -99, HUGE, 10**30]
+NOT_NUMBERS: list[object] = [True, "1e-6", [1.0], {}, NAN, INFINITY, 0, 0.0, -1.0, HUGE, 1e300]
+NOT_FLAGS: list[object] = [0, 1, "true", [], 1.0, HUGE]
+NOT_SERVED: list[object] = ["", "other", "V2", 2, True, 1.0, [], {}, NAN, HUGE, "x" * 9999]
+NOT_OBJECTS: list[object] = [[], "x", 1, None]
 
 
 def write(directory: Path, config: object) -> Path:
@@ -126,7 +131,7 @@ def test_a_missing_key_without_a_default_is_named(key: str, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("key", INTEGERS)
 def test_a_wrong_integer_is_refused(key: str, tmp_path: Path) -> None:
-    for value in (True, 1.5, 4.0, "4", [4], {}, NAN, INFINITY, -99, HUGE, 10**30):
+    for value in NOT_INTEGERS:
         assert key.split(".")[-1] in refusal(tmp_path, with_key(key, value))
 
 
@@ -137,25 +142,25 @@ def test_zero_of_a_dimension_is_refused(key: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("key", NUMBERS)
 def test_a_wrong_number_is_refused(key: str, tmp_path: Path) -> None:
-    for value in (True, "1e-6", [1.0], {}, NAN, INFINITY, 0, 0.0, -1.0, HUGE, 1e300):
+    for value in NOT_NUMBERS:
         assert key.split(".")[-1] in refusal(tmp_path, with_key(key, value))
 
 
 @pytest.mark.parametrize("key", FLAGS)
 def test_a_flag_is_true_or_false(key: str, tmp_path: Path) -> None:
-    for value in (0, 1, "true", [], 1.0, HUGE):
+    for value in NOT_FLAGS:
         assert key.split(".")[-1] in refusal(tmp_path, with_key(key, value))
 
 
 @pytest.mark.parametrize("key", CHOICES)
 def test_a_choice_that_is_not_served_is_refused(key: str, tmp_path: Path) -> None:
-    for value in ("", "other", "V2", 2, True, 1.0, [], {}, NAN, HUGE, "x" * 9999):
+    for value in NOT_SERVED:
         assert key.split(".")[-1] in refusal(tmp_path, with_key(key, value))
 
 
 @pytest.mark.parametrize("key", OBJECTS)
 def test_a_section_is_an_object(key: str, tmp_path: Path) -> None:
-    for value in ([], "x", 1, None):
+    for value in NOT_OBJECTS:
         assert key in refusal(tmp_path, with_key(key, value))
 
 
