@@ -53,10 +53,12 @@ class ImageStore:
             return known
         image = Image(image_id, content, *self._size(content), used=time.monotonic())
         with self._lock:
-            self._images[image_id] = image
-            self.bytes += len(content)
+            # Another thread may have put the same bytes meanwhile.
+            kept = self._images.setdefault(image_id, image)
+            if kept is image:
+                self.bytes += len(content)
             self._evict()
-        return image
+        return kept
 
     def resolve(self, references: Sequence[str]) -> list[Image]:
         """The pictures that a request names or carries, in its order.

@@ -11,6 +11,8 @@ import logging
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 
+import msgspec
+
 from service.batching import ALONE_AFTER_DEATHS
 from service.engine_child import EngineChild, EngineStartError
 from service.job import Delivery, EngineModel, Job, Outcome
@@ -122,29 +124,42 @@ class MemoryQueue:
                 del self._blob_uses[digest], self._blobs[digest]
 
     async def _supervise(self) -> None:
+        """Keep an engine running, whatever ends it; the only way out is a first start that fails."""
         backoff_s = _FIRST_BACKOFF_S
         while True:
-            child = await EngineChild.spawn(self._engine_module, self._configure, self._log_level)
-            try:
-                was_ready = await self._attend(child)
-            except EngineStartError as error:
-                if not self._first_start.done():
-                    self._first_start.set_exception(error)
-                    return
-                self._trouble = f"the engine could not be started again: {error}"
-                log.error("%s", self._trouble)
-                was_ready = False
-            finally:
-                self._child = None
-                await child.stop()
+            was_ready, cause = await self._live_once()
+            if not self._first_start.done():
+                self._first_start.set_exception(EngineStartError(cause))
+                return
+            if not was_ready:
+                self._trouble = f"the engine could not be started again: {cause}"
             self._blame()
             self.restarts += 1
-            backoff_s = _FIRST_BACKOFF_S if was_ready else min(2 * backoff_s, _LONGEST_BACKOFF_S)
-            log.error("the engine process died (%s); starting it again in %.1f s", child.cause, backoff_s)
+            log.error("%s; starting it again in %.1f s", cause, backoff_s)
             await asyncio.sleep(backoff_s)
+            backoff_s = _FIRST_BACKOFF_S if was_ready else min(2 * backoff_s, _LONGEST_BACKOFF_S)
 
-    async def _attend(self, child: EngineChild) -> bool:
-        """Serve one engine until it dies; whether it had become ready."""
+    async def _live_once(self) -> tuple[bool, str]:
+        """One engine's life: whether it was ever ready, and what ended it."""
+        try:
+            child = await EngineChild.spawn(self._engine_module, self._configure, self._log_level)
+        except OSError as error:
+            return False, f"no engine process could be started: {error}"
+        try:
+            await self._attend(child)
+            cause = f"the engine process died: {await child.wait()}"
+        except EngineStartError as error:
+            cause = str(error)
+        except msgspec.MsgspecError as error:
+            cause = f"the engine process sent what is not a frame: {error}"
+        finally:
+            was_ready = self._child is not None
+            self._child = None
+            await child.stop()
+        return was_ready, cause
+
+    async def _attend(self, child: EngineChild) -> None:
+        """Serve one engine until it dies. Raises EngineStartError when it says that it cannot serve."""
         async for frame in child.frames():
             match frame:
                 case Ready(models):
@@ -153,10 +168,6 @@ class MemoryQueue:
                     raise EngineStartError(message)
                 case _:
                     self._receive(child, frame)
-        if not self._first_start.done():
-            raise EngineStartError(f"the engine process died while it was loading ({await child.wait()})")
-        await child.wait()
-        return self._child is not None
 
     def _welcome(self, child: EngineChild, models: tuple[EngineModel, ...]) -> None:
         if self._models and models != self._models:

@@ -1,7 +1,7 @@
 """The plain network: differentiable all the way down, and equal to the packed one in any company."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
 
@@ -39,6 +39,15 @@ LEARNED = [
     "language_model.model.norm.weight",
     LABELS,
 ]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """Many small operations beside another test process: threads would spend their time waiting for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def weights(dtype: torch.dtype) -> dict[str, torch.Tensor]:
