@@ -14,6 +14,8 @@ WORKERS ?= 2
 SHELL := /bin/bash
 VENV := .venv
 RUN := PYTHONPATH=.:client $(VENV)/bin/python
+# A thread for each worker: more only wait for one another.
+TEST := OMP_NUM_THREADS=1 $(RUN) -m pytest
 UV = $(PYTHON) requirements/uv.py
 INSTALL = $(UV) pip install --quiet --python $(VENV)/bin/python
 COMPILE = $(UV) pip compile --quiet --generate-hashes --no-header --python-version 3.11 --custom-compile-command "make lock"
@@ -30,10 +32,10 @@ serve: $(VENV)/.server ## serve the default models on http://HOST:PORT
 	@PYTHONPATH=.:client exec $(VENV)/bin/python -m service --host $(HOST) --port $(PORT) $(MODELS)
 
 test: $(VENV)/.dev ## the tests
-	$(RUN) -m pytest -n $(WORKERS) -m "not slow" $(ARGS)
+	$(TEST) -n $(WORKERS) -m "not slow" $(ARGS)
 
 check: lint types imports ## lint, types, import rules, then every test, the slow ones too
-	$(RUN) -m pytest -n $(WORKERS)
+	$(TEST) -n $(WORKERS)
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .

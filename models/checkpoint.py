@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TOKENIZER_FILES = ("tokenizer.model", "tokenizer_config.json", "added_tokens.json", "special_tokens_map.json")
+# Far beyond any model, near enough that what is derived from it can be computed.
+_MOST, _MOST_NUMBER = 1 << 24, 1e12
+_SHOWN = 80  # characters of a wrong value
 _HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "tokenizer.model"]
 
 
@@ -27,8 +30,11 @@ def locate(source: str) -> Checkpoint:
 
     Raises CheckpointError when it is neither, or when the hub cannot be reached.
     """
-    directory = Path(source).expanduser()
-    if directory.is_dir():
+    try:
+        directory = Path(source).expanduser()
+    except RuntimeError:  # nobody's home
+        directory = Path(source)
+    if source and directory.is_dir():
         return Checkpoint(directory)
     repository, _, revision = source.partition("@")
     if source.startswith((".", "/", "~")) or repository.count("/") != 1:
@@ -36,12 +42,11 @@ def locate(source: str) -> Checkpoint:
     if not revision:
         raise CheckpointError(f"{source}: pin the hub revision, as in {repository}@REVISION (a commit, tag or branch)")
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         folder = snapshot_download(repository, revision=revision, allow_patterns=_HUB_FILES)
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise CheckpointError(f"{source}: could not be downloaded: {str(error).splitlines()[0]}") from error
+    except Exception as error:
+        raise CheckpointError(f"{source}: could not be downloaded: {_reason(error)}") from error
     # The hub's cache names the snapshot's folder by its commit.
     return Checkpoint(Path(folder), revision=Path(folder).name)
 
@@ -53,16 +58,16 @@ class Section:
     where: str
     values: Mapping[str, object]
 
-    def integer(self, key: str, default: int | None = None, *, least: int = 1) -> int:
+    def integer(self, key: str, default: int | None = None, *, least: int = 1, most: int = _MOST) -> int:
         value = self._get(key, default)
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise self.error(key, f"an integer of at least {least}", value)
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise self.error(key, f"an integer from {least} to {most}", value)
         return value
 
     def number(self, key: str, default: float | None = None) -> float:
         value = self._get(key, default)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
-            raise self.error(key, "a positive number", value)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= _MOST_NUMBER:
+            raise self.error(key, f"a positive number of at most {_MOST_NUMBER:g}", value)
         return float(value)
 
     def flag(self, key: str, default: bool) -> bool:
@@ -72,8 +77,8 @@ class Section:
         return value
 
     def choice(self, key: str, default: str | None, allowed: Iterable[str]) -> str:
-        value = self._get(key, default)
-        if not isinstance(value, str) or value not in (options := list(allowed)):
+        value, options = self._get(key, default), list(allowed)
+        if not isinstance(value, str) or value not in options:
             raise self.error(key, "one of " + ", ".join(options), value)
         return value
 
@@ -90,7 +95,9 @@ class Section:
         return Section(f"{self.where}: {key}", value)
 
     def error(self, key: str, expected: str, found: object) -> CheckpointError:
-        return CheckpointError(f"{self.where}: {key} must be {expected}, found {json.dumps(found)}")
+        shown = json.dumps(found)
+        shown = shown if len(shown) <= _SHOWN else shown[:_SHOWN] + " …"
+        return CheckpointError(f"{self.where}: {key} must be {expected}, found {shown}")
 
     def _get(self, key: str, default: object) -> object:
         value = self.values.get(key)
@@ -110,6 +117,10 @@ def read_json(path: Path) -> Section:
     if not isinstance(values, dict):
         raise CheckpointError(f"{path}: not a JSON object")
     return Section(str(path), values)
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def digest(paths: Iterable[Path]) -> str:

@@ -5,6 +5,8 @@ from typing import Literal
 
 from models.checkpoint import CheckpointError, Section
 
+_MOST_LAYERS = 1000
+
 
 @dataclass(frozen=True, slots=True)
 class RopeSpec:
@@ -40,9 +42,10 @@ class DecoderSpec:
         return self.heads // self.kv_heads
 
 
-def read_decoder(config: Section) -> DecoderSpec:
+def read_decoder(config: Section, *, tied_head: bool = False) -> DecoderSpec:
     """An InternLM2 configuration, absent keys as `InternLM2Config` fills them in.
 
+    `tied_head` is the flag of the configuration around it, which ties the head as well as its own does.
     Raises CheckpointError for what the decoder does not compute.
     """
     heads = config.integer("num_attention_heads", 32)
@@ -50,19 +53,22 @@ def read_decoder(config: Section) -> DecoderSpec:
         vocab_size=config.integer("vocab_size", 103168),
         hidden_size=config.integer("hidden_size", 4096),
         intermediate_size=config.integer("intermediate_size", 11008),
-        layers=config.integer("num_hidden_layers", 32),
+        layers=config.integer("num_hidden_layers", 32, most=_MOST_LAYERS),
         heads=heads,
         kv_heads=config.integer("num_key_value_heads", heads),
         rms_norm_eps=config.number("rms_norm_eps", 1e-6),
         bias=config.flag("bias", True),
-        tied_head=config.flag("tie_word_embeddings", False),
+        tied_head=config.flag("tie_word_embeddings", False) or tied_head,
         rope=_read_rope(config),
     )
     config.choice("hidden_act", "silu", ["silu"])
+    config.choice("rope_pos_id_version", "default", ["default"])
     if spec.hidden_size % heads or spec.head_dim % 2:
         raise config.error("hidden_size", f"an even multiple of {heads} heads", spec.hidden_size)
     if heads % spec.kv_heads:
         raise config.error("num_key_value_heads", f"a divisor of {heads} heads", spec.kv_heads)
+    if spec.head_dim == 2 and spec.rope.scaling == "dynamic":
+        raise config.error("hidden_size", f"more than 2 for each of {heads} heads under dynamic rope", spec.hidden_size)
     return spec
 
 
@@ -119,7 +125,7 @@ def read_vision(config: Section) -> VisionSpec:
         patch_size=config.integer("patch_size", 14),
         hidden_size=config.integer("hidden_size", 3200),
         intermediate_size=config.integer("intermediate_size", 12800),
-        layers=config.integer("num_hidden_layers", 48),
+        layers=config.integer("num_hidden_layers", 48, most=_MOST_LAYERS),
         heads=config.integer("num_attention_heads", 25),
         eps=config.number("layer_norm_eps", 1e-6),
         qkv_bias=config.flag("qkv_bias", False),
@@ -131,4 +137,6 @@ def read_vision(config: Section) -> VisionSpec:
     )
     if spec.hidden_size % spec.heads:
         raise config.error("hidden_size", f"a multiple of {spec.heads} heads", spec.hidden_size)
+    if not spec.native_grid:
+        raise config.error("image_size", f"at least patch_size ({spec.patch_size})", spec.image_size)
     return spec

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from models.checkpoint import CheckpointError, read_json
+from models.checkpoint import CheckpointError, Section, read_json
 from models.spec import DecoderSpec, VisionSpec, read_decoder, read_vision
 
 ARCHITECTURE = "InternVLRewardModel"
+_MOST_TILES = 128  # of one picture
 # The internvl2_5 conversation template's own system message, for checkpoints that bring none.
 SYSTEM_MESSAGE = (
     "你是书生·万象，英文名是InternVL，是由上海人工智能实验室、清华大学及多家合作单位联合开发的多模态大语言模型。"
@@ -56,22 +57,29 @@ def read_spec(directory: Path) -> VisualPRMSpec:
     if select_layer > vision.layers:
         raise config.error("select_layer", f"at most {vision.layers}", select_layer)
     min_tiles = config.integer("min_dynamic_patch", 1)
-    max_tiles = config.integer("max_dynamic_patch", 6)
+    max_tiles = config.integer("max_dynamic_patch", 6, most=_MOST_TILES)
     if max_tiles < min_tiles:
         raise config.error("max_dynamic_patch", f"at least min_dynamic_patch ({min_tiles})", max_tiles)
     return VisualPRMSpec(
         vision=vision,
-        decoder=read_decoder(language),
+        decoder=read_decoder(language, tied_head=config.flag("tie_word_embeddings", False)),
         system_message=config.text("system_message", "") or SYSTEM_MESSAGE,
         tile_size=tile_size,
         shuffle=shuffle,
-        shuffle_version="v2" if config.choice("ps_version", "v1", ["v1", "v2"]) == "v2" else "v1",
+        shuffle_version=_read_version(config),
         select_layer=select_layer,
         dynamic_tiles=config.flag("dynamic_image_size", False),
         min_tiles=min_tiles,
         max_tiles=max_tiles,
         thumbnail=config.flag("use_thumbnail", False),
     )
+
+
+def _read_version(config: Section) -> Literal["v1", "v2"]:
+    """Absent is v1. The reference shuffles like v2 for whatever is not the text v1, so a null is not an absence."""
+    if "ps_version" in config.values and config.values["ps_version"] is None:
+        raise config.error("ps_version", "one of v1, v2", None)
+    return "v2" if config.choice("ps_version", "v1", ["v1", "v2"]) == "v2" else "v1"
 
 
 def _read_shuffle(ratio: float, where: str) -> int:
