@@ -1,8 +1,8 @@
 """What one group costs beside its forward: HTTP, schema, tokenising, queue, engine loop, answer.
 
 `python -m benchmarks.service_overhead [--groups 500]`: a real gateway and a real engine process whose forward is a
-stub, one caller on a kept-alive connection, a text group of 8 candidates × 8 steps × 40 tokens, every group another
-text so that no cache of texts can help.
+stub, one caller on a kept-alive connection, a text group of 8 candidates × 8 steps × 40 tokens. Every step of every
+group is another text: three words in four from a vocabulary of 2,000, the fourth a fresh number.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from models.tokenizer import Segment, Tokenizer, load_tokenizer
 from service.settings import DEMO
 
 CANDIDATES, STEPS, TOKENS = 8, 8, 40
-_WORDS = ("the", "area", "of", "this", "triangle", "is", "half", "its", "base", "times", "height", "so", "we", "find")
+_SYLLABLES = ("an", "the", "re", "tri", "gle", "ar", "ea", "is", "half", "of", "ba", "se", "so", "we", "find", "x")
 _WARM_UP = 50
 
 
@@ -51,16 +51,18 @@ def _bodies(checkpoint: str) -> Iterator[bytes]:
     """Groups of random sentences, each step as many words as give about 40 tokens."""
     tokenizer = load_tokenizer(Path(checkpoint))
     generator = random.Random(0)
+    vocabulary = ["".join(generator.choices(_SYLLABLES, k=generator.randint(1, 4))) for _ in range(2_000)]
     while True:
-        candidates = [[_step(generator, tokenizer) for _ in range(STEPS)] for _ in range(CANDIDATES)]
-        question = " ".join(generator.choices(_WORDS, k=12))
+        candidates = [[_step(generator, tokenizer, vocabulary) for _ in range(STEPS)] for _ in range(CANDIDATES)]
+        question = " ".join(generator.choices(vocabulary, k=12))
         yield json.dumps({"question": question, "candidates": ["\n\n".join(steps) for steps in candidates]}).encode()
 
 
-def _step(generator: random.Random, tokenizer: Tokenizer) -> str:
+def _step(generator: random.Random, tokenizer: Tokenizer, vocabulary: list[str]) -> str:
     words: list[str] = []
     while True:
-        words.append(generator.choice(_WORDS))
+        fresh = generator.random() < 0.25
+        words.append(str(generator.randint(0, 99_999)) if fresh else generator.choice(vocabulary))
         if len(tokenizer.encode([Segment(" ".join(words))]).ids) >= TOKENS:
             return " ".join(words)
 
