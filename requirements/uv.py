@@ -48,7 +48,14 @@ def find_uv() -> str:
     own = _OWN / "bin" / "uv"
     if found is None and not own.exists():
         venv.create(_OWN, with_pip=True)
-        pip = [str(_OWN / "bin" / "pip"), "install", "--quiet", "--require-hashes", "-r", str(ROOT / "requirements" / "uv.txt")]
+        pip = [
+            str(_OWN / "bin" / "pip"),
+            "install",
+            "--quiet",
+            "--require-hashes",
+            "-r",
+            str(ROOT / "requirements" / "uv.txt"),
+        ]
         subprocess.run(pip, check=True)
     return found or str(own)
 

@@ -30,6 +30,8 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._gateway.drain()
         super().handle_exit(sig, frame)
+        # uvicorn would raise it once more after the drain, and a clean stop would end as a death by signal.
+        self._captured_signals.clear()
 
 
 def main(arguments: list[str]) -> int:

@@ -67,7 +67,9 @@ async def _answer_http_error(request: Request, error: Exception) -> Response:
         404: UnknownRoute(f"there is no {request.url.path} here; /docs lists what there is"),
         405: WrongMethod(f"{request.url.path} does not take {request.method}"),
     }
-    return await _answer_error(request, known.get(error.status_code, InvalidRequest(str(error.detail))))
+    response = await _answer_error(request, known.get(error.status_code, InvalidRequest(str(error.detail))))
+    response.headers.update(error.headers or {})
+    return response
 
 
 def _error_table() -> str:

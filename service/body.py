@@ -12,6 +12,7 @@ from service.errors import BodyTooLarge, InvalidRequest, Overloaded
 Model = TypeVar("Model", bound=BaseModel)
 
 _ERRORS_NAMED = 3
+_LONGEST_NAME = 100
 
 
 class Bodies:
@@ -62,8 +63,9 @@ def _describe(error: ValidationError) -> str:
     """`field: what is wrong`, for the first few; the tags that pydantic puts in for a union are left out."""
     named: dict[str, str] = {}
     for item in error.errors(include_url=False, include_context=False, include_input=False):
-        place = ".".join(str(part) for part in item["loc"] if not _is_tag(part))
-        reason = "unknown field" if item["type"] == "extra_forbidden" else item["msg"]
+        unknown = item["type"] == "extra_forbidden"
+        place = ".".join(str(part) for part in item["loc"] if unknown or not _is_tag(part))[:_LONGEST_NAME]
+        reason = "unknown field" if unknown else item["msg"].removeprefix("Value error, ")
         named[place] = f"{named[place]}, or {reason}" if place in named else reason
     lines = [f"{place}: {reason}" if place else reason for place, reason in named.items()]
     more = len(lines) - _ERRORS_NAMED

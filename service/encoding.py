@@ -101,17 +101,19 @@ def ready_group(
     ranges = {index: merge_steps(parts, request.max_steps) for index, parts in steps.items()}
     grids = [model.grid(picture, request.max_tiles) for picture in pictures]
     tiles = [count_tiles(grid, model.spec.thumbnail) for grid in grids]
+    texts = {index: tuple(join_steps(steps[index], ranges[index])) for index in chosen}
+    positions = {text: position for position, text in enumerate(dict.fromkeys(texts.values()))}
     try:
         encoded = model.prompt.encode_group(
             request.question,
             tiles,
-            [join_steps(steps[index], ranges[index]) for index in chosen],
+            list(positions),
             request.control_tokens,
             model.max_tokens,
         )
     except MarkerCount as error:
         raise InvalidRequest(f"question: {error}") from None
-    by_index = dict(zip(chosen, encoded.candidates, strict=True))
+    by_index = {index: encoded.candidates[positions[texts[index]]] for index in chosen}
     distinct = _distinct(by_index)
     return ReadyGroup(
         prefix=encoded.prefix.tobytes(),
@@ -121,7 +123,7 @@ def ready_group(
         places=tuple(tuple(places) for places in distinct.values()),
         spans={index: step_spans(steps[index], ranges[index]) for index in chosen},
         details={i: found.detail for i, found in by_index.items() if isinstance(found, EncodedCandidate)},
-        prompt_tokens={index: encoded.prompt_tokens(position) for position, index in enumerate(chosen)},
+        prompt_tokens={index: encoded.prompt_tokens(positions[texts[index]]) for index in chosen},
         refused=tuple(_refused(i, found) for i, found in by_index.items() if isinstance(found, Unscorable)),
     )
 

@@ -70,7 +70,7 @@ class Engine:
         intake = self._source.take(wait=not self._waiting)
         if intake is None:
             return False
-        arrived = (Waiting.of(job, range(len(job.candidates))) for job in intake.jobs)
+        arrived = (Waiting.of(job, job.left) for job in intake.jobs)
         self._waiting = tuple(e for e in (*self._waiting, *arrived) if e.job.id not in intake.withdrawn)
         return True
 

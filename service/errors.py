@@ -31,6 +31,8 @@ ErrorType = Literal[
     "invalid_request_error", "authentication_error", "permission_error", "overloaded_error", "server_error"
 ]
 
+_LONGEST_MESSAGE = 8000
+
 
 class ServiceError(Exception):
     """A call that is answered with an error object; the message is for the caller."""
@@ -41,6 +43,8 @@ class ServiceError(Exception):
     retry_after_s: int | None = None
 
     def __init__(self, message: str) -> None:
+        # It may quote what the caller sent, which may be the whole body.
+        message = message if len(message) <= _LONGEST_MESSAGE else message[:_LONGEST_MESSAGE] + " …"
         super().__init__(message)
         self.message = message
 

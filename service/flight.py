@@ -22,8 +22,12 @@ class Flight:
         self._waiters = 0
         self._task: asyncio.Task[None] | None = None
 
-    def start(self, score: Callable[["Flight"], Awaitable[ScoredGroup]]) -> None:
+    def start(
+        self, score: Callable[["Flight"], Awaitable[ScoredGroup]], on_end: Callable[[], None] = lambda: None
+    ) -> None:
+        """`on_end` is called once however it ends, also when it is dropped before its first step."""
         self._task = asyncio.create_task(self._fly(score))
+        self._task.add_done_callback(lambda _: on_end())
 
     @property
     def landed(self) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from PIL import Image
 
+from service.errors import ServiceError
 from service.scoring import Scoring
 from steelyard.schema import ScoreStepsRequest, StepScores
 
@@ -17,6 +18,8 @@ log = logging.getLogger(__name__)
 # How far the served path may stand from the plain one, times 1 + |score|.
 _TOLERANCE = {"float32": 1e-5, "bfloat16": 0.05}
 _FRESH_S = 10.0
+# So that many probes of a stuck engine do not queue up, each to wait in vain.
+_REMEMBERED_S = 2.0
 # A canary may take so long, and some times as long as it took at the start: a large model on a CPU is slow, not ill.
 _PATIENCE_S = 10.0
 _PATIENCE_FACTOR = 5.0
@@ -34,6 +37,8 @@ class Canaries:
         self._expected: dict[str, list[StepScores]] = {}
         self._patience_s = float("inf")
         self._checked = float("-inf")
+        self._failure: str | None = None
+        self._failed = float("-inf")
         self._checking = asyncio.Lock()
 
     async def learn(self) -> None:
@@ -51,13 +56,20 @@ class Canaries:
         async with self._checking:
             if time.monotonic() - self._checked < _FRESH_S:
                 return
-            for name, expected in self._expected.items():
-                await self._check(name, expected)
+            if self._failure is not None and time.monotonic() - self._failed < _REMEMBERED_S:
+                raise Unhealthy(self._failure)
+            try:
+                for name, expected in self._expected.items():
+                    await self._check(name, expected)
+            except (Unhealthy, ServiceError) as error:
+                self._failure, self._failed = str(error), time.monotonic()
+                raise Unhealthy(self._failure) from None
             self._checked = time.monotonic()
 
     def forget(self) -> None:
-        """The engine is another one now: its word counts for nothing yet."""
+        """The engine is another one now: what was known of the last counts for nothing."""
         self._checked = float("-inf")
+        self._failure = None
 
     async def _check(self, name: str, expected: Sequence[StepScores]) -> None:
         try:

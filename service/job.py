@@ -39,7 +39,8 @@ class Job:
     """One group: the shared prefix's ids once, then each distinct candidate.
 
     `deadline` is in seconds of the wall clock, None for none; `rank` is 0 for online, 1 for train, 2 for batch.
-    `deaths` counts the workers that died with this job in hand. `plain` asks for the unshared oracle path.
+    `deaths` counts the workers that died with this job in hand, `done` names the candidates that had an outcome by
+    then. `plain` asks for the unshared oracle path.
     """
 
     id: str
@@ -52,6 +53,12 @@ class Job:
     pictures: tuple[JobPicture, ...] = ()
     plain: bool = False
     deaths: int = 0
+    done: tuple[int, ...] = ()
+
+    @property
+    def left(self) -> tuple[int, ...]:
+        """The candidates still to be scored."""
+        return tuple(index for index in range(len(self.candidates)) if index not in self.done)
 
     def key(self, picture: JobPicture) -> PictureKey:
         return self.model, picture.digest, picture.grid

@@ -8,6 +8,7 @@ import time
 import uuid
 from http import HTTPStatus
 
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import InternalError
@@ -16,7 +17,9 @@ from service.metrics import Metrics
 log = logging.getLogger(__name__)
 
 _HEADER = b"x-request-id"
-_DRAIN_S = 30.0
+# What proxies log for a caller who has gone; nobody reads it.
+CLIENT_CLOSED_REQUEST = 499
+_DRAIN_S = 10.0
 _SANE_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
 
@@ -49,6 +52,9 @@ class EveryRequest:
 
         try:
             await self._app(scope, body.receive, send_with_id)
+        except ClientDisconnect:
+            # The caller went away while its body was being read: nobody is left to be answered.
+            status = CLIENT_CLOSED_REQUEST
         except Exception:
             log.exception("request %s failed", request_id)
             if not status:

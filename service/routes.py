@@ -15,6 +15,7 @@ from service.flight import Flight
 from service.gateway import Gateway
 from service.health import Unhealthy
 from service.metrics import CONTENT_TYPE
+from service.middleware import CLIENT_CLOSED_REQUEST
 from service.scoring import Scoring
 from steelyard.schema import (
     ErrorResponse,
@@ -29,8 +30,6 @@ from steelyard.schema import (
 )
 
 NDJSON = "application/x-ndjson"
-# What a proxy logs for a caller who has gone; nobody reads it.
-_CLIENT_CLOSED_REQUEST = 499
 
 Answer = TypeVar("Answer")
 
@@ -82,7 +81,7 @@ async def score_steps(request: Request, name: Caller) -> Response:
     with flight.attended():
         group = await _unless_gone(request, flight.group())
     if group is None:
-        return Response(status_code=_CLIENT_CLOSED_REQUEST)
+        return Response(status_code=CLIENT_CLOSED_REQUEST)
     results = sorted(flight.results, key=lambda result: result.index)
     answer = ScoreStepsResponse.model_construct(**dict(group), results=results)
     return Response(
@@ -138,7 +137,7 @@ async def ready(request: Request) -> JSONResponse:
         if gateway.scoring.draining:
             raise Unhealthy("the server is stopping")
         await gateway.canaries.check()
-    except (Unhealthy, ServiceError) as error:
+    except Unhealthy as error:
         return JSONResponse({"status": "unavailable", "reason": str(error)}, 503, {"Retry-After": "2"})
     return JSONResponse({"status": "ok"})
 
@@ -174,7 +173,7 @@ async def _stream(request: Request, flight: Flight) -> Response:
     first = await _unless_gone(request, anext(lines))
     if first is None:
         await lines.aclose()
-        return Response(status_code=_CLIENT_CLOSED_REQUEST)
+        return Response(status_code=CLIENT_CLOSED_REQUEST)
 
     async def all_lines() -> AsyncIterator[bytes]:
         async with contextlib.aclosing(lines):

@@ -109,7 +109,8 @@ class Scoring:
         flight = Flight()
         if key is not None:
             self._replay.keep(key, request, flight)
-        flight.start(lambda started: self._score(started, request, model, known))
+        self._count_waiting(1)
+        flight.start(lambda started: self._score(started, request, model, known), lambda: self._count_waiting(-1))
         return flight
 
     def provenance(self, model: StepModel) -> Provenance:
@@ -175,16 +176,15 @@ class Scoring:
         *,
         plain: bool = False,
     ) -> ScoredGroup:
-        self._waiting += 1
-        self._metrics.waiting.set(self._waiting)
         try:
             return await self._answer(flight, request, model, known, plain=plain)
         except asyncio.CancelledError:
             self._metrics.abandoned.inc()
             raise
-        finally:
-            self._waiting -= 1
-            self._metrics.waiting.set(self._waiting)
+
+    def _count_waiting(self, change: int) -> None:
+        self._waiting += change
+        self._metrics.waiting.set(self._waiting)
 
     async def _answer(
         self,

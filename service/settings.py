@@ -4,7 +4,7 @@ import argparse
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -105,6 +105,11 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
         raise SettingsError(f"{option} (or {_PREFIX}{name.upper()}): {reason}") from None
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise SettingsError(f"{message}; `python -m service --help` lists the options")
+
+
 def _is_list(name: str) -> bool:
     return isinstance(Settings.model_fields[name].default, tuple)
 
@@ -122,7 +127,7 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, object]:
 
 
 def _from_arguments(arguments: Sequence[str]) -> dict[str, object]:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m service",
         description="Serve reward models over HTTP.",
         epilog=f"Every option is also a variable: --max-tokens is {_PREFIX}MAX_TOKENS; lists are separated by spaces.",

@@ -5,16 +5,20 @@ Field by field in the server's `/docs`. An unknown field is an error, so that a 
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 ControlTokens = Literal["parse", "literal", "refuse"]
 Priority = Literal["online", "train", "batch"]
 Aggregate = Literal["mean", "min", "max", "product", "last", "sum"]
 Status = Literal["ok", "too_long", "bad_image", "refused", "expired", "failed"]
 
+# Beyond any server's limits: what keeps a body of millions of items from being looked at one by one.
+MOST_ITEMS = 100_000
+_UNKNOWN_NAMED = 8
+
 Step = str
 Candidate = Annotated[
-    str | Annotated[list[Step], Field(min_length=1)],
+    str | Annotated[list[Step], Field(min_length=1, max_length=MOST_ITEMS, fail_fast=True)],
     Field(description="A text, split into steps on blank lines, or the list of its steps."),
 ]
 
@@ -25,12 +29,26 @@ class Wire(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class ScoreStepsRequest(Wire):
+class WireRequest(Wire):
+    """What a caller sends. Its mistakes are few: each one found costs a kilobyte, and a body may hold millions."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few_unknown(cls, fields: object) -> object:
+        unknown = [name for name in fields if name not in cls.model_fields] if isinstance(fields, dict) else []
+        if len(unknown) > _UNKNOWN_NAMED:
+            raise ValueError(f"{unknown[0][:64]}: unknown field; and {len(unknown) - 1} more")
+        return fields
+
+
+class ScoreStepsRequest(WireRequest):
     """One question, its pictures and the candidate solutions whose steps are to be scored."""
 
     question: str = Field(description="May place its pictures with `<image>`; without a marker they come first.")
-    images: list[str] = Field(default=[], description="Each a `sha256:` id, a data URL or base64.")
-    candidates: list[Candidate] = Field(min_length=1)
+    images: list[str] = Field(
+        default=[], max_length=MOST_ITEMS, fail_fast=True, description="Each a `sha256:` id, a data URL or base64."
+    )
+    candidates: list[Candidate] = Field(min_length=1, max_length=MOST_ITEMS, fail_fast=True)
     model: str | None = Field(None, description="The served name; null when only one process reward model is served.")
     weights: str | None = Field(None, description="The digest of the weights that must score; others are a 409.")
     mode: Literal["steps", "whole"] = Field("steps", description="`whole` scores the response as one step.")

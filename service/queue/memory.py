@@ -47,6 +47,11 @@ class _Ticket:
     pending: set[int]
     deliveries: asyncio.Queue[Delivery]
 
+    def job_left(self) -> Job:
+        """The job without what has been delivered: nothing is computed twice."""
+        done = set(range(len(self.job.candidates))) - self.pending
+        return dataclasses.replace(self.job, done=tuple(sorted(done)))
+
 
 class MemoryQueue:
     """A Queue over one engine process, which it starts, feeds, and starts again when it dies."""
@@ -135,9 +140,9 @@ class MemoryQueue:
                 self._trouble = f"the engine could not be started again: {cause}"
             self._blame()
             self.restarts += 1
+            backoff_s = _FIRST_BACKOFF_S if was_ready else min(2 * backoff_s, _LONGEST_BACKOFF_S)
             log.error("%s; starting it again in %.1f s", cause, backoff_s)
             await asyncio.sleep(backoff_s)
-            backoff_s = _FIRST_BACKOFF_S if was_ready else min(2 * backoff_s, _LONGEST_BACKOFF_S)
 
     async def _live_once(self) -> tuple[bool, str]:
         """One engine's life: whether it was ever ready, and what ended it."""
@@ -177,7 +182,7 @@ class MemoryQueue:
         self._trouble = None
         self._on_engine()
         for ticket in self._tickets.values():
-            child.send(Submit(ticket.job))
+            child.send(Submit(ticket.job_left()))
         if not self._first_start.done():
             self._first_start.set_result(None)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 
 import httpx2
-import psutil  # type: ignore[import-untyped]
+import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 

@@ -1,5 +1,6 @@
 """The engine's loop, with a source and a scorer that the test drives."""
 
+import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 
@@ -84,6 +85,13 @@ def test_each_candidate_gets_its_own_logits() -> None:
     assert {c: o.scores()[0, 0] for c, o in script.outcomes("a").items()} == {0: 1.0, 1: 2.0}
     assert script.outcomes("b")[0].scores().tolist() == [[3.0, 0.0]]
     assert script.begun == [("a", "b")]
+
+
+def test_a_job_that_is_handed_over_again_is_scored_only_where_it_has_no_outcome() -> None:
+    scorer = Halver()
+    script = run(Script(arrive(dataclasses.replace(job("a", 2, 4, 6), done=(0, 2)))), scorer)
+    assert list(script.outcomes("a")) == [1]
+    assert scorer.batches == [1]
 
 
 def test_a_forward_that_raises_fails_the_guilty_candidate_alone() -> None:
