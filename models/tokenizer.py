@@ -1,6 +1,7 @@
 """The reference's slow `InternLM2Tokenizer`, and the control text in what users write. Torch-free."""
 
 import re
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -60,7 +61,7 @@ class Tokenizer:
         self._model = model
         self._control_ids = unused | dict(added)
         self._control = re.compile("|".join(map(re.escape, self._control_ids)) or "(?!)")
-        self._word = _word_pattern([*pieces, *added])
+        self._word = _word_pattern([*_text_pieces(model, pieces), *added])
         self._known_words: dict[str, bytes] = {}
         self._shares = _shares(pieces)
         self.size = max([len(pieces) - 1, *added.values()]) + 1
@@ -137,7 +138,8 @@ class Tokenizer:
         )
 
     def _learn(self, word: str) -> bytes:
-        ids: bytes = self._model.encode_as_numpy(word).tobytes()
+        # A list is quicker to get than an array for so few; "i" is 32 bits wherever sentencepiece has wheels.
+        ids = array("i", self._model.encode(word)).tobytes()
         if len(self._known_words) >= _KNOWN_WORDS:
             self._known_words.clear()
         if len(word) <= _LONG_WORD:
@@ -236,11 +238,30 @@ def _shares(pieces: Sequence[str]) -> npt.NDArray[np.float32]:
     return shares
 
 
+def _text_pieces(model: SentencePieceProcessor, pieces: Sequence[str]) -> list[str]:
+    """The pieces that plain text can become: neither bytes, which no text merges to, nor what is control text."""
+    return [
+        piece
+        for id_, piece in enumerate(pieces)
+        if not (model.is_byte(id_) or model.is_control(id_) or model.is_unknown(id_) or _UNUSED_PIECE.fullmatch(piece))
+    ]
+
+
 def _word_pattern(vocabulary: Sequence[str]) -> re.Pattern[str]:
-    """A word ends before a space, but not behind a character that some piece or added token has before a space."""
+    """Words, between which nothing merges: a digit that stands in no longer piece is one, and a word ends before it.
+
+    A word also ends before a space, but not behind a character that some piece or added token has before a space.
+    """
     glued = set(re.findall("(.)[ ▁]", "\0".join(vocabulary), re.DOTALL)) | {" ", "▁"}
-    characters = "".join(map(re.escape, sorted(glued)))
-    return re.compile(f".[^ ]*+(?:(?<=[{characters}]) [^ ]*+)*+", re.DOTALL)
+    before_space = "".join(map(re.escape, sorted(glued)))
+    longer = "".join(piece for piece in vocabulary if len(piece) > 1)
+    alone = "".join(digit for digit in "0123456789" if digit not in longer)
+    return re.compile(
+        f"[{alone}]|.[^ {alone}]*+(?:(?<=[{before_space}]) [^ {alone}]*+)*+"
+        if alone
+        else f".[^ ]*+(?:(?<=[{before_space}]) [^ ]*+)*+",
+        re.DOTALL,
+    )
 
 
 def _check(

@@ -50,8 +50,8 @@ def scoring_of(request: Request) -> Scoring:
     return gateway.scoring
 
 
-def caller_of(request: Request) -> str:
-    """Raises InvalidKey."""
+async def caller_of(request: Request) -> str:
+    """Raises InvalidKey. Async only so that the framework does not spend a thread on it."""
     return caller(request.headers.get("authorization"), gateway_of(request).settings.api_key)
 
 
