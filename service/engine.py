@@ -6,7 +6,6 @@ While a forward runs the next batch grows in the queue; an idle engine starts on
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -35,14 +34,6 @@ class Scorer(Protocol):
 
 class PictureGone(Exception):
     """A job's picture is no longer to be had: its caller has gone."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Scored:
-    """A forward's results by (job id, candidate), and what it cost."""
-
-    outcomes: dict[tuple[str, int], Outcome]
-    forward_ms: float
 
 
 class Engine:
@@ -78,16 +69,17 @@ class Engine:
         self._source.begin([entry.job.id for entry in batch])
         started = time.time()
         batch, encoded = self._encode(batch)
-        scored = self._forward(batch)
+        outcomes = self._outcomes(batch) if batch else {}
+        forward_ms = (time.time() - started) * 1000
         for entry in batch:
             self._source.deliver(
                 Delivery(
                     job=entry.job.id,
-                    outcomes=tuple(scored.outcomes[entry.job.id, candidate] for candidate in entry.candidates),
+                    outcomes=tuple(outcomes[entry.job.id, candidate] for candidate in entry.candidates),
                     computed_tokens=entry.tokens,
                     tiles=encoded.get(entry.job.id, 0),
                     queue_ms=max(0.0, (started - entry.job.submitted) * 1000),
-                    forward_ms=scored.forward_ms,
+                    forward_ms=forward_ms,
                 )
             )
 
@@ -122,11 +114,6 @@ class Engine:
             raise PictureGone
         self._features[key] = self._scorers[job.model].encode(picture, content)
         return True
-
-    def _forward(self, batch: Sequence[Waiting]) -> _Scored:
-        started = time.perf_counter()
-        outcomes = self._outcomes(batch) if batch else {}
-        return _Scored(outcomes, (time.perf_counter() - started) * 1000)
 
     def _outcomes(self, batch: Sequence[Waiting]) -> dict[tuple[str, int], Outcome]:
         """A forward that raises is tried again in halves until the guilty candidate is alone."""
