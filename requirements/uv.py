@@ -38,7 +38,8 @@ def pip_settings() -> dict[str, str]:
 
 def torch_arguments(backend: str, folders: list[str]) -> list[str]:
     """A folder of wheels with torch in it is the CPU build that whoever set up this machine chose."""
-    local = any(any(Path(folder.removeprefix("file://")).glob("torch-*.whl")) for folder in folders)
+    wheels = f"torch-*-cp{sys.version_info.major}{sys.version_info.minor}-*.whl"
+    local = any(any(Path(folder.removeprefix("file://")).glob(wheels)) for folder in folders)
     return [] if backend == "cpu" and local else ["--torch-backend", backend]
 
 
