@@ -1,4 +1,4 @@
-# The server's image: locked dependencies, the application on PYTHONPATH, a user without rights.
+# The server's image: locked dependencies (torch by version), the application on PYTHONPATH, a user without rights.
 #   docker build -t steelyard .
 #   docker build -t steelyard:gpu --build-arg TORCH_BACKEND=cu130 .
 FROM python:3.11-slim AS build
@@ -10,7 +10,7 @@ COPY requirements requirements
 RUN make .venv/.server TORCH_BACKEND=${TORCH_BACKEND}
 
 FROM python:3.11-slim
-RUN useradd --create-home --uid 10001 steelyard
+RUN useradd --create-home --uid 10001 steelyard && install -d -o steelyard /models
 WORKDIR /app
 COPY --from=build /app/.venv .venv
 COPY client client

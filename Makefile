@@ -65,7 +65,7 @@ $(VENV)/.python:
 	@$(UV) venv --quiet --allow-existing --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" $(VENV)
 	@touch $@
 
-$(VENV)/.server: $(VENV)/.python requirements/server.txt
+$(VENV)/.server: $(VENV)/.python requirements/server.txt pyproject.toml
 	@$(INSTALL) --require-hashes -r requirements/server.txt
 	@$(PYTHON) requirements/uv.py --torch $(TORCH_BACKEND) pip install --quiet --python $(VENV)/bin/python --group torch
 	@touch $@

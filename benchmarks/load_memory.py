@@ -76,7 +76,6 @@ def _load(directory: Path, dtype: torch.dtype, parent: Connection) -> None:
     seconds = time.perf_counter() - start
     parent.send((sum(tensor.nbytes for tensor in _weights(model)), seconds))
     parent.recv()
-    # Scoring a group in `dtype` belongs here, between two more messages, with a second peak.
 
 
 def _weights(part: object) -> Iterator[torch.Tensor]:

@@ -1,7 +1,7 @@
 """Run uv as pip is configured: `python requirements/uv.py [--torch BACKEND] ARGUMENT …`.
 
 uv reads neither pip's configuration files nor its variables, so its folders of wheels (find-links) and its certificate
-are passed on. Where uv is missing, pip fetches the pinned one into `.uv`. Standard library only.
+are passed on. Where uv is missing or older than the pinned one, pip fetches that into `.uv`. Standard library only.
 """
 
 import os
@@ -24,8 +24,9 @@ def main(arguments: list[str]) -> int:
     if arguments[0] == "pip":
         arguments += [part for folder in folders for part in ("--find-links", folder)]
     environment = dict(os.environ)
-    if "cert" in settings:
-        environment.setdefault("SSL_CERT_FILE", settings["cert"])
+    for option, variable in (("cert", "SSL_CERT_FILE"), ("index-url", "UV_DEFAULT_INDEX")):
+        if option in settings:
+            environment.setdefault(variable, settings[option])
     return subprocess.run([find_uv(), *arguments], env=environment, check=False).returncode
 
 
@@ -44,21 +45,27 @@ def torch_arguments(backend: str, folders: list[str]) -> list[str]:
 
 
 def find_uv() -> str:
-    """The uv on the path, or the pinned one, fetched once."""
-    found = shutil.which("uv")
-    own = _OWN / "bin" / "uv"
-    if found is None and not own.exists():
-        venv.create(_OWN, with_pip=True)
-        pip = [
-            str(_OWN / "bin" / "pip"),
-            "install",
-            "--quiet",
-            "--require-hashes",
-            "-r",
-            str(ROOT / "requirements" / "uv.txt"),
-        ]
+    """The uv on the path if it is new enough, or the pinned one, fetched once."""
+    lock = ROOT / "requirements" / "uv.txt"
+    found, own = shutil.which("uv"), _OWN / "bin" / "uv"
+    if found is not None:
+        says = subprocess.run([found, "--version"], capture_output=True, text=True, check=False).stdout
+        if version(says) >= version(lock.read_text()):
+            return found
+    if not own.exists():
+        try:
+            venv.create(_OWN, with_pip=True)
+        except subprocess.CalledProcessError:
+            sys.exit("this Python cannot make environments with pip; on Debian, install the package python3-venv")
+        pip = [str(_OWN / "bin" / "pip"), "install", "--quiet", "--require-hashes", "-r", str(lock)]
         subprocess.run(pip, check=True)
-    return found or str(own)
+    return str(own)
+
+
+def version(text: str) -> tuple[int, ...]:
+    """The first dotted number in a text."""
+    found = re.search(r"\d+(?:\.\d+)+", text)
+    return tuple(map(int, found.group().split("."))) if found else ()
 
 
 if __name__ == "__main__":

@@ -41,6 +41,7 @@ def create_app(
         summary="Reward models over HTTP: score every step and every answer.",
         description=_error_table(),
         lifespan=lifespan,
+        redirect_slashes=False,
     )
     app.state.gateway = gateway
     app.include_router(router)

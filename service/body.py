@@ -1,5 +1,6 @@
 """Reading a request's body within a limit, and turning it into a request object."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TypeVar
@@ -7,16 +8,17 @@ from typing import TypeVar
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
-from service.errors import BodyTooLarge, InvalidRequest, Overloaded
+from service.errors import BodyTimeout, BodyTooLarge, InvalidRequest, Overloaded
 
 Model = TypeVar("Model", bound=BaseModel)
 
 _ERRORS_NAMED = 3
 _LONGEST_NAME = 100
+_IDLE_S = 30.0
 
 
 class Bodies:
-    """All the bodies being read at once, so that many large ones cannot fill the memory before a permit is asked."""
+    """The bodies of all the calls under way, so that many large ones cannot fill the memory."""
 
     def __init__(self, budget_bytes: int) -> None:
         self._budget_bytes = budget_bytes
@@ -26,7 +28,7 @@ class Bodies:
     async def read(self, request: Request, limit: int) -> AsyncIterator[bytes]:
         """The whole body, counted while this is open.
 
-        Raises BodyTooLarge over `limit` bytes and Overloaded when other bodies take the room.
+        Raises BodyTooLarge over `limit` bytes, Overloaded when other calls' bodies take the room, and BodyTimeout.
         """
         declared = request.headers.get("content-length", "")
         if declared.isdecimal() and int(declared) > limit:
@@ -34,17 +36,27 @@ class Bodies:
         parts: list[bytes] = []
         size = 0
         try:
-            async for part in request.stream():
-                parts.append(part)
-                size += len(part)
-                self._bytes += len(part)
-                if size > limit:
-                    raise _too_large(limit)
-                if self._bytes > self._budget_bytes:
-                    raise Overloaded("too many large bodies are being read; try again shortly")
-            yield b"".join(parts)
+            try:
+                async with asyncio.timeout(_IDLE_S) as patience:
+                    async for part in request.stream():
+                        parts.append(part)
+                        size += len(part)
+                        self._bytes += len(part)
+                        self._check(size, limit)
+                        patience.reschedule(asyncio.get_running_loop().time() + _IDLE_S)
+            except TimeoutError:
+                raise BodyTimeout(f"no more of the body came for {_IDLE_S:.0f} s") from None
+            body = b"".join(parts)
+            parts.clear()
+            yield body
         finally:
             self._bytes -= size
+
+    def _check(self, size: int, limit: int) -> None:
+        if size > limit:
+            raise _too_large(limit)
+        if self._bytes > self._budget_bytes:
+            raise Overloaded("too many large calls are under way; try again shortly")
 
 
 def _too_large(limit: int) -> BodyTooLarge:

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from models.checkpoint import Checkpoint, tokenizer_digest
 from models.registry import identify
@@ -16,7 +17,7 @@ from models.visual_prm.prompt import (
     Unscorable,
 )
 from models.visual_prm.spec import VisualPRMSpec, read_spec
-from models.visual_prm.steps import SEPARATOR, join_steps, merge_steps, split_steps, step_spans
+from models.visual_prm.steps import SEPARATOR, count_merged, join_steps, merge_steps, split_steps, step_spans
 from service.errors import InvalidRequest
 from service.images import Image, ImageStore, is_readable
 from service.job import JobCandidate, JobPicture
@@ -31,6 +32,7 @@ class StepModel:
     """A process reward model as a gateway knows it."""
 
     name: str
+    kind: Literal["steps", "outcome"]
     family: str
     directory: Path
     revision: str | None
@@ -76,6 +78,7 @@ def read_model(name: str, checkpoint: Checkpoint, max_tokens: int | None) -> Ste
     spec = read_spec(directory)
     return StepModel(
         name=name,
+        kind=family.kind,
         family=family.name,
         directory=directory,
         revision=checkpoint.revision,
@@ -97,6 +100,8 @@ def ready_group(
     chosen = [index for index in range(len(request.candidates)) if index not in skip]
     if not all(is_readable(picture) for picture in pictures):
         return _refuse_all(chosen, "bad_image", "a picture of the group cannot be decoded")
+    refused = [_too_many_steps(model, index) for index in chosen if _is_hopeless(model, request, index)]
+    chosen = [index for index in chosen if index not in {result.index for result in refused}]
     steps = {index: _steps(request, index) for index in chosen}
     ranges = {index: merge_steps(parts, request.max_steps) for index, parts in steps.items()}
     grids = [model.grid(picture, request.max_tiles) for picture in pictures]
@@ -121,11 +126,24 @@ def ready_group(
         pictures=_job_pictures(pictures, grids, tiles, encoded),
         blobs={picture.id: picture.content for picture in pictures},
         places=tuple(tuple(places) for places in distinct.values()),
-        spans={index: step_spans(steps[index], ranges[index]) for index in chosen},
+        spans={i: step_spans(steps[i], ranges[i]) for i in chosen if isinstance(by_index[i], EncodedCandidate)},
         details={i: found.detail for i, found in by_index.items() if isinstance(found, EncodedCandidate)},
         prompt_tokens={index: encoded.prompt_tokens(positions[texts[index]]) for index in chosen},
-        refused=tuple(_refused(i, found) for i, found in by_index.items() if isinstance(found, Unscorable)),
+        refused=(*refused, *(_refused(i, found) for i, found in by_index.items() if isinstance(found, Unscorable))),
     )
+
+
+def _is_hopeless(model: StepModel, request: ScoreStepsRequest, index: int) -> bool:
+    """Whether the number of steps alone makes a prompt too long, so that millions of them are never looked at."""
+    candidate = request.candidates[index]
+    steps = len(candidate) if isinstance(candidate, list) else candidate.count(SEPARATOR) + 1
+    merged = 1 if request.mode == "whole" else count_merged(steps, request.max_steps)
+    return merged * model.prompt.least_step_tokens > model.max_tokens
+
+
+def _too_many_steps(model: StepModel, index: int) -> StepScores:
+    detail = f"its steps alone make the prompt longer than {model.max_tokens} tokens"
+    return StepScores(index=index, status="too_long", retryable=False, detail=detail)
 
 
 def _steps(request: ScoreStepsRequest, index: int) -> list[str]:

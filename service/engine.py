@@ -32,6 +32,10 @@ class Scorer(Protocol):
         ...
 
 
+class DeviceFault(Exception):
+    """The device can compute nothing more in this process: it ends, and another one takes its jobs."""
+
+
 class PictureGone(Exception):
     """A job's picture is no longer to be had: its caller has gone."""
 
@@ -91,6 +95,8 @@ class Engine:
         for entry in batch:
             try:
                 fresh = [picture for picture in entry.job.pictures if self._place(entry.job, picture, known)]
+            except DeviceFault:
+                raise
             except PictureGone:
                 self._deliver_failed(entry, "the picture is no longer stored", retryable=True)
             except Exception:
@@ -120,6 +126,8 @@ class Engine:
         places = [(entry.job.id, candidate) for entry in batch for candidate in entry.candidates]
         try:
             logits = self._scorers[batch[0].job.model].score(batch, self._features)
+        except DeviceFault:
+            raise
         except Exception as error:
             if len(places) > 1:
                 first, second = halves(batch)

@@ -52,7 +52,7 @@ class EngineChild:
         code = self._process.returncode
         if code is None:
             return "still running"
-        return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+        return f"signal {-code}, {signal.strsignal(-code)}" if code < 0 else f"exit status {code}"
 
     def send(self, frame: ToEngine) -> None:
         """Queued in this process's memory: what is sent is bounded by the permits, and the engine always reads."""

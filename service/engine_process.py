@@ -9,8 +9,9 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import torch
 
@@ -20,12 +21,30 @@ from models.registry import identify
 from models.tiling import cut, open_rgb
 from models.visual_prm import network as visual_prm
 from service.batching import Budget, Waiting
-from service.engine import Engine, Logits, Scorer
+from service.engine import DeviceFault, Engine, Logits, Scorer
 from service.job import EngineModel, Job, JobPicture, PictureKey
 from service.queue.frames import Configure, Loading, Ready, StartFailed
 from service.queue.pipe import PipeSource
 
 log = logging.getLogger("service.engine")
+
+Params = ParamSpec("Params")
+Result = TypeVar("Result")
+
+
+def _raising_device_faults(method: Callable[Params, Result]) -> Callable[Params, Result]:
+    """A fault of the accelerator is no candidate's fault, and every later call would raise it again."""
+
+    @wraps(method)
+    def guarded(*args: Params.args, **kwargs: Params.kwargs) -> Result:
+        try:
+            return method(*args, **kwargs)
+        except torch.OutOfMemoryError:
+            raise
+        except torch.AcceleratorError as error:
+            raise DeviceFault(str(error)) from error
+
+    return guarded
 
 
 class VisualPRMScorer:
@@ -41,12 +60,14 @@ class VisualPRMScorer:
         """Raises CheckpointError."""
         return cls(visual_prm.load(directory, dtype, device, progress))
 
+    @_raising_device_faults
     @torch.inference_mode()
     def encode(self, picture: JobPicture, content: bytes) -> torch.Tensor:
         spec = self._model.spec
         tiles = cut(open_rgb(content), picture.grid, spec.tile_size, spec.thumbnail)
         return visual_prm.picture_features(self._model, tiles)
 
+    @_raising_device_faults
     @torch.inference_mode()
     def score(self, batch: Sequence[Waiting], features: Mapping[PictureKey, object]) -> list[Logits]:
         candidates = [_candidate(entry.job, index, features) for entry in batch for index in entry.candidates]
@@ -118,6 +139,8 @@ def main(arguments: Sequence[str]) -> int:
     configure = source.configuration()
     if configure is None:
         return 0
+    # TensorFloat-32 keeps ten bits of a float32's mantissa: torch lets convolutions use it unless told otherwise.
+    torch.backends.cudnn.allow_tf32 = False
     if configure.threads is not None:
         torch.set_num_threads(configure.threads)
     try:

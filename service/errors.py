@@ -23,13 +23,9 @@ ServiceError
 └── DeadlineExceeded 504        deadline_exceeded
 """
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
-from steelyard.schema import ErrorDetail, ErrorResponse
-
-ErrorType = Literal[
-    "invalid_request_error", "authentication_error", "permission_error", "overloaded_error", "server_error"
-]
+from steelyard.schema import ErrorDetail, ErrorResponse, ErrorType
 
 _LONGEST_MESSAGE = 8000
 
@@ -61,10 +57,6 @@ class InvalidKey(ServiceError):
     status, code, type = 401, "invalid_key", "authentication_error"
 
 
-class NotAllowed(ServiceError):
-    status, code, type = 403, "not_allowed", "permission_error"
-
-
 class NotFound(ServiceError):
     status = 404
 
@@ -83,6 +75,10 @@ class UnknownImage(NotFound):
 
 class WrongMethod(ServiceError):
     status, code = 405, "wrong_method"
+
+
+class BodyTimeout(ServiceError):
+    status, code = 408, "body_timeout"
 
 
 class Conflict(ServiceError):

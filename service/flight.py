@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
+from service.errors import ServiceError
 from steelyard.schema import ScoredGroup, StepScores
 
 
@@ -22,9 +23,7 @@ class Flight:
         self._waiters = 0
         self._task: asyncio.Task[None] | None = None
 
-    def start(
-        self, score: Callable[["Flight"], Awaitable[ScoredGroup]], on_end: Callable[[], None] = lambda: None
-    ) -> None:
+    def start(self, score: Callable[[], Awaitable[ScoredGroup]], on_end: Callable[[], None] = lambda: None) -> None:
         """`on_end` is called once however it ends, also when it is dropped before its first step."""
         self._task = asyncio.create_task(self._fly(score))
         self._task.add_done_callback(lambda _: on_end())
@@ -37,6 +36,10 @@ class Flight:
     @property
     def failed(self) -> bool:
         return self._error is not None
+
+    @property
+    def abandoned(self) -> bool:
+        return isinstance(self._error, Abandoned)
 
     def publish(self, result: StepScores) -> None:
         self.results.append(result)
@@ -74,14 +77,14 @@ class Flight:
             await self._changed.wait()
         return self._group
 
-    async def _fly(self, score: Callable[["Flight"], Awaitable[ScoredGroup]]) -> None:
+    async def _fly(self, score: Callable[[], Awaitable[ScoredGroup]]) -> None:
         try:
-            self._group = await score(self)
+            self._group = await score()
         except asyncio.CancelledError:
             self._error = Abandoned()
         except Exception as error:  # noqa: BLE001
-            # Handed to every waiter, each of which answers its caller.
-            self._error = error
+            # Handed to every waiter, each of which answers its caller. A refusal's frames hold the whole request.
+            self._error = error.with_traceback(None) if isinstance(error, ServiceError) else error
         self._notify()
 
     def _notify(self) -> None:

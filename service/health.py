@@ -23,6 +23,7 @@ _REMEMBERED_S = 2.0
 # A canary may take so long, and some times as long as it took at the start: a large model on a CPU is slow, not ill.
 _PATIENCE_S = 10.0
 _PATIENCE_FACTOR = 5.0
+_A_DAY_MS = 86_400_000
 
 
 class Unhealthy(Exception):
@@ -44,7 +45,10 @@ class Canaries:
     async def learn(self) -> None:
         """Compute what is expected of each model, and check it once. Raises Unhealthy."""
         for name in self._scoring.models:
-            self._expected[name] = await self._scoring.oracle(_canary(name))
+            try:
+                self._expected[name] = await self._scoring.oracle(_canary(name))
+            except ServiceError as error:
+                raise Unhealthy(f"{name}: the canary could not be scored: {error}") from None
         started = time.monotonic()
         await self.check()
         self._patience_s = _PATIENCE_S + _PATIENCE_FACTOR * (time.monotonic() - started)
@@ -103,4 +107,6 @@ def _canary(model: str) -> ScoreStepsRequest:
         model=model,
         priority="online",
         max_tiles=1,
+        # How long it may take is this module's to say.
+        deadline_ms=_A_DAY_MS,
     )

@@ -3,7 +3,7 @@
 Nothing of torch and nothing of the wire is in them, so any worker can take them from any queue.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -107,4 +107,3 @@ class EngineModel:
     name: str
     weights: str
     dtype: str
-    memory_bytes: int = field(default=0)

@@ -76,10 +76,10 @@ async def score_steps(request: Request, name: Caller) -> Response:
     gateway = gateway_of(request)
     async with gateway.bodies.read(request, gateway.settings.max_body_bytes) as body:
         flight = scoring_of(request).open(parse(ScoreStepsRequest, body), name)
-    if NDJSON in request.headers.get("accept", ""):
-        return await _stream(request, flight)
-    with flight.attended():
-        group = await _unless_gone(request, flight.group())
+        with flight.attended():
+            if NDJSON in request.headers.get("accept", ""):
+                return await _stream(request, flight)
+            group = await _unless_gone(request, flight.group())
     if group is None:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
     results = sorted(flight.results, key=lambda result: result.index)
@@ -113,7 +113,7 @@ async def list_models(request: Request, _: Caller) -> ServedModels:
         data=[
             ServedModel(
                 name=model.name,
-                kind="steps",
+                kind=model.kind,
                 family=model.family,
                 provenance=scoring.provenance(model),
                 limits=ModelLimits(max_tokens=model.max_tokens, max_tiles=model.max_tiles),

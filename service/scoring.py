@@ -1,71 +1,49 @@
-"""From a request for step scores to its answer: permit, encode, submit, assemble."""
+"""From a request for step scores to its answer: permit, encode, submit, publish."""
 
 import asyncio
 import dataclasses
-import math
+import hashlib
+import sys
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 
 import steelyard
 from models.visual_prm.steps import SEPARATOR
+from service.answer import Costs, rank, results_of
 from service.encoding import ReadyGroup, StepModel, ready_group
-from service.errors import (
-    DeadlineExceeded,
-    InvalidRequest,
-    OtherWeights,
-    Overloaded,
-    Unavailable,
-    UnknownModel,
-)
+from service.errors import DeadlineExceeded, InvalidRequest, OtherWeights, Overloaded, Unavailable, UnknownModel
 from service.flight import Flight
 from service.images import ImageStore
-from service.job import Delivery, EngineModel, Job, Outcome
+from service.job import EngineModel, Job
 from service.metrics import Metrics
 from service.queue import Queue, QueueUnavailable
 from service.replay import ReplayStore
 from service.settings import Settings
-from steelyard.schema import (
-    Aggregate,
-    Provenance,
-    ScoredGroup,
-    ScoreStepsRequest,
-    StepScores,
-    Timings,
-    Usage,
-)
+from steelyard.schema import Provenance, ScoredGroup, ScoreStepsRequest, StepScores, Timings
 
 _RANK = {"online": 0, "train": 1, "batch": 2}
 _DEADLINE_S = {"online": 30.0, "train": 900.0, "batch": None}
 # After its deadline a group is answered by the engine with `expired`; only then is the engine given up.
 GRACE_S = 10.0
 
-_AGGREGATE: dict[Aggregate, Callable[[Sequence[float]], float]] = {
-    "mean": lambda scores: sum(scores) / len(scores),
-    "min": min,
-    "max": max,
-    "product": math.prod,
-    "last": lambda scores: scores[-1],
-    "sum": sum,
-}
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Call:
+    """One group on its way: `known` are results of the same id that need no second forward."""
 
-@dataclasses.dataclass(slots=True)
-class _Costs:
-    """What the deliveries of one group add up to."""
+    request: ScoreStepsRequest
+    model: StepModel
+    flight: Flight
+    metrics: Metrics
+    known: Mapping[int, StepScores] = dataclasses.field(default_factory=dict)
+    plain: bool = False
 
-    computed_tokens: int = 0
-    tiles: int = 0
-    queue_ms: float = 0.0
-    forward_ms: float = 0.0
-
-    def add(self, delivery: Delivery) -> None:
-        self.computed_tokens += delivery.computed_tokens
-        self.tiles += delivery.tiles
-        self.queue_ms = max(self.queue_ms, delivery.queue_ms)
-        self.forward_ms += delivery.forward_ms
+    def publish(self, result: StepScores) -> None:
+        self.metrics.candidates.labels(self.model.name, result.status).inc()
+        self.flight.publish(result)
 
 
 class Scoring:
@@ -79,6 +57,8 @@ class Scoring:
         self._models: dict[str, StepModel] = {}
         self._loaded: dict[str, EngineModel] = {}
         self._replay = ReplayStore(ttl_s=settings.replay_s, budget_bytes=settings.replay_bytes)
+        # Threads of their own, so that a flood of training groups never stands before an online one.
+        self._online_pool = ThreadPoolExecutor(settings.encode_threads, thread_name_prefix="encode online")
         self._pool = ThreadPoolExecutor(settings.encode_threads, thread_name_prefix="encode")
         self._waiting = 0
         self.draining = False
@@ -93,11 +73,16 @@ class Scoring:
         return self._models
 
     def open(self, request: ScoreStepsRequest, caller: str) -> Flight:
-        """Accept a group, or find the same one by its id. Raises ServiceError when it is refused at once."""
+        """Accept a group, or find the same one by its id.
+
+        Attend the flight before anything is awaited: one that nobody attends may be dropped. Raises ServiceError
+        when the group is refused at once.
+        """
         model = self._model(request)
         self._check_counts(request)
         key = None if request.id is None else (caller, request.id)
-        flight = None if key is None else self._replay.find(key, request)
+        fingerprint = b"" if key is None else _fingerprint(request)
+        flight = None if key is None else self._replay.find(key, fingerprint)
         known: dict[int, StepScores] = {}
         if flight is not None:
             known = {result.index: result for result in flight.results if not result.retryable}
@@ -107,10 +92,11 @@ class Scoring:
         if self._waiting >= self._settings.max_waiting:
             raise Overloaded(f"{self._waiting} groups are waiting already; try again shortly")
         flight = Flight()
-        if key is not None:
-            self._replay.keep(key, request, flight)
+        call = _Call(request, model, flight, self._metrics, known)
         self._count_waiting(1)
-        flight.start(lambda started: self._score(started, request, model, known), lambda: self._count_waiting(-1))
+        if key is not None:
+            self._replay.start(key, fingerprint, flight)
+        flight.start(lambda: self._score(call), lambda: self._end(call, key))
         return flight
 
     def provenance(self, model: StepModel) -> Provenance:
@@ -131,15 +117,17 @@ class Scoring:
         return await self._results(request, plain=True)
 
     async def served(self, request: ScoreStepsRequest) -> list[StepScores]:
-        """The scores of a group by the path that callers' groups take, past the permits."""
+        """The scores of a group by the path that callers' groups take, past permits, limits and metrics."""
         return await self._results(request, plain=False)
 
     def close(self) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._online_pool, self._pool):
+            pool.shutdown(wait=False, cancel_futures=True)
 
     async def _results(self, request: ScoreStepsRequest, *, plain: bool) -> list[StepScores]:
+        model = dataclasses.replace(self._model(request), max_tokens=sys.maxsize)
         flight = Flight()
-        await self._score(flight, request, self._model(request), {}, plain=plain)
+        await self._score(_Call(request, model, flight, Metrics(), plain=plain))
         return sorted(flight.results, key=lambda result: result.index)
 
     def _model(self, request: ScoreStepsRequest) -> StepModel:
@@ -148,7 +136,7 @@ class Scoring:
         names = ", ".join(self._models)
         if request.model is None and len(self._models) > 1:
             raise InvalidRequest(f"model: several process reward models are served, name one of {names}")
-        name = request.model or next(iter(self._models))
+        name = next(iter(self._models)) if request.model is None else request.model
         if name not in self._models:
             raise UnknownModel(f"no process reward model named {name!r} is served here; there is {names}")
         digest = self._loaded[name].weights
@@ -167,159 +155,107 @@ class Scoring:
             if steps > settings.max_candidate_steps:
                 raise InvalidRequest(f"candidates.{index}: {steps} steps, the limit is {settings.max_candidate_steps}")
 
-    async def _score(
-        self,
-        flight: Flight,
-        request: ScoreStepsRequest,
-        model: StepModel,
-        known: Mapping[int, StepScores],
-        *,
-        plain: bool = False,
-    ) -> ScoredGroup:
-        try:
-            return await self._answer(flight, request, model, known, plain=plain)
-        except asyncio.CancelledError:
-            self._metrics.abandoned.inc()
-            raise
-
     def _count_waiting(self, change: int) -> None:
         self._waiting += change
         self._metrics.waiting.set(self._waiting)
 
-    async def _answer(
-        self,
-        flight: Flight,
-        request: ScoreStepsRequest,
-        model: StepModel,
-        known: Mapping[int, StepScores],
-        *,
-        plain: bool,
-    ) -> ScoredGroup:
-        started, submitted = time.perf_counter(), time.time()
-        group = await asyncio.get_running_loop().run_in_executor(
-            self._pool, ready_group, model, request, self._images, frozenset(known)
-        )
-        encoded = time.perf_counter()
-        self._metrics.groups.labels(model.name, request.priority).inc()
-        for result in known.values():
-            flight.publish(result)
+    def _end(self, call: _Call, key: tuple[str, str] | None) -> None:
+        self._count_waiting(-1)
+        if call.flight.abandoned:
+            self._metrics.abandoned.inc()
+        if key is not None:
+            self._replay.end(key, call.flight)
+
+    async def _score(self, call: _Call) -> ScoredGroup:
+        arrived, started = time.time(), time.perf_counter()
+        group = await self._encode(call)
+        encode_s = time.perf_counter() - started
+        call.metrics.groups.labels(call.model.name, call.request.priority).inc()
+        for result in call.known.values():
+            call.flight.publish(result)
         for result in group.refused:
-            self._publish(flight, model, result)
-        costs = _Costs()
+            call.publish(result)
+        costs = Costs()
         if group.candidates:
-            job = _job(group, request, model.name, submitted, plain=plain)
-            await self._collect(flight, request, model, group, job, costs)
-        elapsed_ms = (time.perf_counter() - started) * 1000
+            await self._collect(call, group, _job(call, group, arrived), costs)
         timings = Timings(
-            encode=round((encoded - started) * 1000, 3),
+            encode=round(encode_s * 1000, 3),
             queue=round(costs.queue_ms, 3),
             forward=round(costs.forward_ms, 3),
-            total=round(elapsed_ms, 3),
+            total=round((time.perf_counter() - started) * 1000, 3),
         )
-        usage = self._account(flight, model, group, costs, encoded - started)
-        ranking = _ranking(flight.results)
-        return ScoredGroup(
-            id=request.id or uuid.uuid4().hex,
-            model=model.name,
-            best=ranking[0] if ranking else None,
-            ranking=ranking,
-            usage=usage,
-            provenance=self.provenance(model),
-            timings_ms=timings,
-        )
+        return self._summary(call, group, costs, timings)
 
-    async def _collect(
-        self,
-        flight: Flight,
-        request: ScoreStepsRequest,
-        model: StepModel,
-        group: ReadyGroup,
-        job: Job,
-        costs: _Costs,
-    ) -> None:
+    async def _encode(self, call: _Call) -> ReadyGroup:
+        pool = self._online_pool if call.request.priority == "online" else self._pool
+        arguments = (call.model, call.request, self._images, frozenset(call.known))
+        return await asyncio.get_running_loop().run_in_executor(pool, ready_group, *arguments)
+
+    async def _collect(self, call: _Call, group: ReadyGroup, job: Job, costs: Costs) -> None:
         """Publish outcomes as they come, until each candidate has one or the engine is given up."""
-        limit_s = None if job.deadline is None else job.deadline + GRACE_S - time.time()
+        # A group whose deadline passed while it was encoded still gets the engine's word for it.
+        limit_s = None if job.deadline is None else max(0.0, job.deadline - time.time()) + GRACE_S
         try:
             async with asyncio.timeout(limit_s), aclosing(self._queue.submit(job, group.blobs)) as deliveries:
                 async for delivery in deliveries:
                     costs.add(delivery)
                     for outcome in delivery.outcomes:
-                        for result in _results_of(outcome, group, request.aggregate):
-                            self._publish(flight, model, result)
+                        for result in results_of(outcome, group, call.request.aggregate):
+                            call.publish(result)
         except TimeoutError:
-            raise DeadlineExceeded("no engine answered before the deadline; nothing was scored") from None
+            if not costs.deliveries:
+                raise DeadlineExceeded("no engine answered before the deadline; nothing was scored") from None
+            _expire(call, group)
         except QueueUnavailable as error:
             raise Unavailable(str(error)) from None
 
-    def _publish(self, flight: Flight, model: StepModel, result: StepScores) -> None:
-        self._metrics.candidates.labels(model.name, result.status).inc()
-        flight.publish(result)
-
-    def _account(self, flight: Flight, model: StepModel, group: ReadyGroup, costs: _Costs, encode_s: float) -> Usage:
-        scored = [result.index for result in flight.results if result.status == "ok"]
-        prompt = sum(group.prompt_tokens.get(index, 0) for index in scored)
-        cached = max(0, prompt - costs.computed_tokens)
-        self._metrics.encode_seconds.observe(encode_s)
-        self._metrics.queue_seconds.observe(costs.queue_ms / 1000)
-        self._metrics.forward_seconds.observe(costs.forward_ms / 1000)
-        self._metrics.tokens.labels(model.name, "computed").inc(costs.computed_tokens)
-        self._metrics.tokens.labels(model.name, "cached").inc(cached)
-        self._metrics.tiles.labels(model.name).inc(costs.tiles)
-        return Usage(
-            prompt_tokens=prompt,
-            computed_tokens=costs.computed_tokens,
-            cached_tokens=cached,
-            tiles=costs.tiles,
+    def _summary(self, call: _Call, group: ReadyGroup, costs: Costs, timings: Timings) -> ScoredGroup:
+        """All of the answer but its results, counted in the metrics."""
+        usage, name = costs.usage(group), call.model.name
+        call.metrics.encode_seconds.observe(timings.encode / 1000)
+        call.metrics.queue_seconds.observe(timings.queue / 1000)
+        call.metrics.forward_seconds.observe(timings.forward / 1000)
+        call.metrics.tokens.labels(name, "computed").inc(usage.computed_tokens)
+        call.metrics.tokens.labels(name, "cached").inc(usage.cached_tokens)
+        call.metrics.tiles.labels(name).inc(usage.tiles)
+        ranking = rank(call.flight.results)
+        return ScoredGroup(
+            id=call.request.id or uuid.uuid4().hex,
+            model=name,
+            best=ranking[0] if ranking else None,
+            ranking=ranking,
+            usage=usage,
+            provenance=self.provenance(call.model),
+            timings_ms=timings,
         )
 
 
-def _job(group: ReadyGroup, request: ScoreStepsRequest, model: str, submitted: float, *, plain: bool) -> Job:
+def _fingerprint(request: ScoreStepsRequest) -> bytes:
+    """Equal for equal requests, however their JSON is written."""
+    return hashlib.sha256(request.model_dump_json().encode()).digest()
+
+
+def _job(call: _Call, group: ReadyGroup, arrived: float) -> Job:
+    """The group as it crosses the queue; its deadline counts from its arrival, its wait from now."""
+    request = call.request
     default_s = _DEADLINE_S[request.priority]
     limit_s = default_s if request.deadline_ms is None else request.deadline_ms / 1000
     return Job(
         id=uuid.uuid4().hex,
-        model=model,
+        model=call.model.name,
         rank=_RANK[request.priority],
-        submitted=submitted,
-        deadline=None if limit_s is None else submitted + limit_s,
+        submitted=time.time(),
+        deadline=None if limit_s is None else arrived + limit_s,
         prefix=group.prefix,
         candidates=group.candidates,
         pictures=group.pictures,
-        plain=plain,
+        plain=call.plain,
     )
 
 
-def _results_of(outcome: Outcome, group: ReadyGroup, aggregate: Aggregate) -> list[StepScores]:
-    """One result for each of the caller's candidates that this outcome stands for."""
-    places = group.places[outcome.candidate]
-    if outcome.status != "ok":
-        return [
-            StepScores(index=i, status=outcome.status, retryable=outcome.retryable, detail=outcome.detail)
-            for i in places
-        ]
-    logits = outcome.scores().astype(float)
-    margins = (logits[:, 0] - logits[:, 1]).tolist()
-    scores = [_sigmoid(margin) for margin in margins]
-    return [
-        StepScores(
-            index=index,
-            status="ok",
-            score=_AGGREGATE[aggregate](scores),
-            step_scores=scores,
-            step_logits=margins,
-            step_spans=group.spans[index],
-            detail=group.details.get(index),
-        )
-        for index in places
-    ]
-
-
-def _sigmoid(x: float) -> float:
-    """Without overflow at either end."""
-    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
-
-
-def _ranking(results: Sequence[StepScores]) -> list[int]:
-    """Best first; ties in the caller's order."""
-    scored = sorted((r.index, r.score) for r in results if r.score is not None)
-    return [index for index, _ in sorted(scored, key=lambda pair: -pair[1])]
+def _expire(call: _Call, group: ReadyGroup) -> None:
+    """Some candidates were answered, so the others get a status: the engine is too late for them."""
+    answered = {result.index for result in call.flight.results}
+    for index in sorted(index for places in group.places for index in places if index not in answered):
+        detail = "the deadline passed before the engine came to it"
+        call.publish(StepScores(index=index, status="expired", retryable=True, detail=detail))

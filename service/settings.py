@@ -38,7 +38,9 @@ class Settings(BaseModel):
     api_key: tuple[str, ...] = Field((), description="keys callers must bear, repeatable; none means open")
 
     max_body_bytes: int = Field(64 * MIB, ge=1024, description="largest request body")
-    max_reading_bytes: int = Field(1024 * MIB, ge=1024, description="bytes of bodies being read at once")
+    max_reading_bytes: int = Field(
+        2048 * MIB, ge=1024, description="bytes of the bodies of all the calls that are being read or waited for"
+    )
     max_image_bytes: int = Field(20 * MIB, ge=64, description="largest picture file")
     max_image_pixels: int = Field(50_000_000, ge=1, description="largest picture, width × height")
     max_images: int = Field(64, ge=1, description="pictures in a group")
@@ -69,6 +71,13 @@ class Settings(BaseModel):
             if names.count(name) > 1:
                 raise ValueError(f"the name {name!r} is given twice")
         return models
+
+    @field_validator("api_key")
+    @classmethod
+    def _keys_say_something(cls, keys: tuple[str, ...]) -> tuple[str, ...]:
+        if any(not key.strip() for key in keys):
+            raise ValueError("a key must not be empty")
+        return keys
 
     @field_validator("batch_invariant")
     @classmethod
@@ -122,6 +131,8 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, object]:
         name = variable.removeprefix(_PREFIX).lower()
         if name not in Settings.model_fields:
             raise SettingsError(f"{variable}: there is no such setting; `python -m service --help` lists them")
+        if not value.strip():
+            raise SettingsError(f"{variable}: it is set, but empty")
         given[name] = tuple(value.split()) if _is_list(name) else value
     return given
 

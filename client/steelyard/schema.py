@@ -10,6 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 ControlTokens = Literal["parse", "literal", "refuse"]
 Priority = Literal["online", "train", "batch"]
 Aggregate = Literal["mean", "min", "max", "product", "last", "sum"]
+ErrorType = Literal[
+    "invalid_request_error", "authentication_error", "permission_error", "overloaded_error", "server_error"
+]
 Status = Literal["ok", "too_long", "bad_image", "refused", "expired", "failed"]
 
 # Beyond any server's limits: what keeps a body of millions of items from being looked at one by one.
@@ -166,13 +169,7 @@ class ErrorDetail(Wire):
 
     code: str
     message: str
-    type: Literal[
-        "invalid_request_error",
-        "authentication_error",
-        "permission_error",
-        "overloaded_error",
-        "server_error",
-    ]
+    type: ErrorType
     request_id: str
 
 

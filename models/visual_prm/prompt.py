@@ -158,6 +158,11 @@ class StepPrompt:
         self._context = tokenizer.control_id(_CONTEXT)
         self._answer, self._to_readout = self._lay_out_answer()
 
+    @property
+    def least_step_tokens(self) -> int:
+        """Tokens that a step adds to a prompt whatever it says: its user turn's start and its answer."""
+        return len(self._start_turn) + len(self._answer)
+
     def encode_group(
         self,
         question: str,

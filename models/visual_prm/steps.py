@@ -16,6 +16,12 @@ def merge_steps(steps: Sequence[str], max_steps: int | None) -> list[tuple[int, 
     return [(start, min(start + size, len(steps))) for start in range(0, len(steps), size)]
 
 
+def count_merged(steps: int, max_steps: int | None) -> int:
+    """How many ranges `merge_steps` gives for so many steps."""
+    size = 1 if max_steps is None else -(-steps // max_steps)
+    return -(-steps // size)
+
+
 def join_steps(steps: Sequence[str], ranges: Sequence[tuple[int, int]]) -> list[str]:
     """The text of each merged step."""
     return [SEPARATOR.join(steps[start:end]) for start, end in ranges]

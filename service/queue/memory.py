@@ -11,8 +11,6 @@ import logging
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 
-import msgspec
-
 from service.batching import ALONE_AFTER_DEATHS
 from service.engine_child import EngineChild, EngineStartError
 from service.job import Delivery, EngineModel, Job, Outcome
@@ -155,8 +153,10 @@ class MemoryQueue:
             cause = f"the engine process died: {await child.wait()}"
         except EngineStartError as error:
             cause = str(error)
-        except msgspec.MsgspecError as error:
-            cause = f"the engine process sent what is not a frame: {error}"
+        except Exception as error:
+            # Whatever it is, the callers wait for the next engine.
+            log.exception("the supervision of the engine process failed")
+            cause = f"{type(error).__name__}: {error}"
         finally:
             was_ready = self._child is not None
             self._child = None

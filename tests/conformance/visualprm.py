@@ -84,8 +84,8 @@ def _verdict(case: Case, backend: InProcess | OverHttp, folder: Path) -> Verdict
             _check_group(verdict, case, backend, request)
         else:
             _check_response(verdict, case, backend, request)
-    except (ServiceError, Refused) as error:
-        verdict.differences.append(f"refused: {error}")
+    except Exception as error:  # noqa: BLE001 - one case must not end the run
+        verdict.differences.append(f"{type(error).__name__}: {error}")
     return verdict
 
 

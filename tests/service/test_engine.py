@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from service.batching import Budget, Waiting
-from service.engine import Engine, Logits
+from service.engine import DeviceFault, Engine, Logits
 from service.job import Delivery, Job, JobCandidate, JobPicture, Outcome, PictureKey
 from service.queue import Intake
 
@@ -103,6 +103,17 @@ def test_a_forward_that_raises_fails_the_guilty_candidate_alone() -> None:
     assert failed.logits == b""
     assert failed.retryable
     assert "RuntimeError" in (failed.detail or "")
+
+
+def test_a_device_fault_is_nobodys_fault_and_ends_the_engine() -> None:
+    class Broken(Halver):
+        def score(self, batch: Sequence[Waiting], features: Mapping[PictureKey, object]) -> list[Logits]:
+            raise DeviceFault("illegal memory access")
+
+    script = Script(arrive(job("a", 1, 2)))
+    with pytest.raises(DeviceFault):
+        run(script, Broken())
+    assert script.delivered == []
 
 
 def test_a_score_that_is_not_finite_is_a_failure_and_never_a_number() -> None:

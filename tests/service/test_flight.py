@@ -7,7 +7,7 @@ import pytest
 from service.errors import IdReused, Unavailable
 from service.flight import Abandoned, Flight
 from service.replay import ReplayStore
-from steelyard.schema import Provenance, ScoredGroup, ScoreStepsRequest, StepScores, Timings, Usage
+from steelyard.schema import Provenance, ScoredGroup, StepScores, Timings, Usage
 
 GROUP = ScoredGroup(
     id="g",
@@ -33,17 +33,13 @@ def result(index: int) -> StepScores:
     return StepScores(index=index, status="ok", score=0.5)
 
 
-def request(question: str = "?") -> ScoreStepsRequest:
-    return ScoreStepsRequest(question=question, candidates=["a"], id="x")
-
-
 async def test_each_waiter_sees_every_result_once_whenever_it_comes() -> None:
     flight, go = Flight(), asyncio.Event()
 
-    async def score(started: Flight) -> ScoredGroup:
-        started.publish(result(1))
+    async def score() -> ScoredGroup:
+        flight.publish(result(1))
         await go.wait()
-        started.publish(result(0))
+        flight.publish(result(0))
         return GROUP
 
     flight.start(score)
@@ -67,7 +63,7 @@ async def test_each_waiter_sees_every_result_once_whenever_it_comes() -> None:
 async def test_work_is_dropped_when_the_last_waiter_leaves() -> None:
     flight, cancelled = Flight(), asyncio.Event()
 
-    async def score(_: Flight) -> ScoredGroup:
+    async def score() -> ScoredGroup:
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
@@ -91,7 +87,7 @@ async def test_work_is_dropped_when_the_last_waiter_leaves() -> None:
 async def test_an_error_reaches_every_waiter() -> None:
     flight = Flight()
 
-    async def score(_: Flight) -> ScoredGroup:
+    async def score() -> ScoredGroup:
         raise Unavailable("not now")
 
     flight.start(score)
@@ -102,36 +98,59 @@ async def test_an_error_reaches_every_waiter() -> None:
             await anext(flight.stream())
 
 
-async def test_the_same_body_finds_its_flight_and_another_body_is_refused() -> None:
-    replay = ReplayStore(ttl_s=60, budget_bytes=10**6)
+async def landed() -> Flight:
     flight = Flight()
-    replay.keep(("me", "x"), request(), flight)
-    assert replay.find(("me", "x"), request()) is flight
-    assert replay.find(("you", "x"), request()) is None
-    with pytest.raises(IdReused):
-        replay.find(("me", "x"), request("another?"))
+
+    async def score() -> ScoredGroup:
+        flight.publish(result(0))
+        return GROUP
+
+    flight.start(score)
+    with flight.attended():
+        await flight.group()
+    return flight
+
+
+async def test_the_same_body_finds_its_flight_and_another_body_is_refused() -> None:
+    replay, flight = ReplayStore(ttl_s=60, budget_bytes=10**6), await landed()
+    replay.start(("me", "x"), b"body", flight)
+    for _ in range(2):  # under way, then landed
+        assert replay.find(("me", "x"), b"body") is flight
+        assert replay.find(("you", "x"), b"body") is None
+        with pytest.raises(IdReused):
+            replay.find(("me", "x"), b"another")
+        replay.end(("me", "x"), flight)
 
 
 async def test_answers_leave_after_their_time_and_over_the_budget() -> None:
-    brief = ReplayStore(ttl_s=0, budget_bytes=10**6)
-    brief.keep(("me", "x"), request(), Flight())
-    assert brief.find(("me", "x"), request()) is None
-    small = ReplayStore(ttl_s=60, budget_bytes=2_000)
-    flights = [Flight(), Flight()]
+    brief, flight = ReplayStore(ttl_s=0, budget_bytes=10**6), await landed()
+    brief.start(("me", "x"), b"body", flight)
+    brief.end(("me", "x"), flight)
+    assert brief.find(("me", "x"), b"body") is None
+    small, flights = ReplayStore(ttl_s=60, budget_bytes=2_000), [await landed(), await landed()]
     for name, flight in zip("ab", flights, strict=True):
-        small.keep(("me", name), request(), flight)
-    assert small.find(("me", "a"), request()) is None
-    assert small.find(("me", "b"), request()) is flights[1]
+        small.start(("me", name), b"body", flight)
+        small.end(("me", name), flight)
+    assert small.find(("me", "a"), b"body") is None
+    assert small.find(("me", "b"), b"body") is flights[1]
 
 
-async def test_a_flight_that_failed_is_not_found_again() -> None:
+async def test_a_group_under_way_is_found_however_long_it_takes_and_whatever_it_weighs() -> None:
+    replay, flight = ReplayStore(ttl_s=0, budget_bytes=0), Flight()
+    replay.start(("me", "x"), b"body", flight)
+    assert replay.find(("me", "x"), b"body") is flight
+
+
+async def test_a_flight_that_failed_leaves_nothing_behind() -> None:
     replay, flight = ReplayStore(ttl_s=60, budget_bytes=10**6), Flight()
 
-    async def score(_: Flight) -> ScoredGroup:
+    async def score() -> ScoredGroup:
         raise Unavailable("not now")
 
-    replay.keep(("me", "x"), request(), flight)
-    flight.start(score)
+    replay.start(("me", "x"), b"body", flight)
+    flight.start(score, lambda: replay.end(("me", "x"), flight))
     with flight.attended(), pytest.raises(Unavailable):
         await flight.group()
-    assert replay.find(("me", "x"), request()) is None
+    await asyncio.sleep(0)
+    assert replay.find(("me", "x"), b"body") is None
+    assert replay.find(("me", "x"), b"another") is None

@@ -597,3 +597,8 @@ def test_the_description_names_routes_fields_and_errors(api: httpx2.Client) -> N
     assert {"200", "401", "404", "409", "413", "415", "422", "429", "503", "504"} <= set(answers)
     assert "unknown_image" in document["info"]["description"]
     assert "swagger" in api.get("/docs").text.lower()
+
+
+def test_a_slash_too_many_is_another_route(server: Running) -> None:
+    with server.client() as client:
+        refused(client.post("/score_steps/", json={"question": "?", "candidates": ["x"]}), 404, "unknown_route")

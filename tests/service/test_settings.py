@@ -29,6 +29,8 @@ def test_without_a_model_the_demo_is_served() -> None:
         (["--port", "70000"], {}, "--port"),
         (["--port", "eight"], {}, "--port"),
         ([], {"STEELYARD_PORT": "-1"}, "STEELYARD_PORT"),
+        ([], {"STEELYARD_API_KEY": ""}, "STEELYARD_API_KEY"),
+        (["--api-key", ""], {}, "--api-key"),
         (["--model", "nameless"], {}, "'nameless'"),
         (["--model", "a=/x", "--model", "a=/y"], {}, "twice"),
         (["--device", "tpu"], {}, "--device"),

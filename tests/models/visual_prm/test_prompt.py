@@ -12,7 +12,7 @@ from models.tokenizer import Segment, Tokenizer, load_tokenizer
 from models.visual_prm import prompt
 from models.visual_prm.prompt import EncodedCandidate, EncodedGroup, MarkerCount, StepPrompt, Unscorable
 from models.visual_prm.spec import VisualPRMSpec, read_spec
-from models.visual_prm.steps import join_steps, merge_steps, split_steps, step_spans
+from models.visual_prm.steps import count_merged, join_steps, merge_steps, split_steps, step_spans
 from tests.golden import REAL_TOKENIZER, TINY_VISUAL_PRM, VISUAL_PRM, read_lines, visual_prm_cases
 
 CASES = visual_prm_cases()
@@ -303,3 +303,15 @@ def test_a_tokenizer_that_outgrows_the_embedding_is_refused() -> None:
 def test_a_system_message_with_the_context_token_is_refused() -> None:
     with pytest.raises(CheckpointError, match="system message"):
         StepPrompt(replace(spec(), system_message="<IMG_CONTEXT>"), tokenizer())
+
+
+@given(st.integers(1, 200), st.none() | st.integers(1, 250))
+def test_merged_steps_are_counted_without_being_made(steps: int, max_steps: int | None) -> None:
+    assert count_merged(steps, max_steps) == len(merge_steps([""] * steps, max_steps))
+
+
+def test_no_step_adds_less_than_the_least() -> None:
+    lengths = [len(encode("?", [""] * steps).ids(0)) for steps in (1, 2, 9)]
+    least = StepPrompt(spec(), tokenizer()).least_step_tokens
+    assert lengths[1] - lengths[0] >= least
+    assert lengths[2] >= 9 * least
