@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from models.checkpoint import Checkpoint, tokenizer_digest
+from models.checkpoint import Checkpoint, CheckpointError, tokenizer_digest
 from models.registry import identify
 from models.tiling import Grid, choose_grid, count_tiles
 from models.tokenizer import load_tokenizer
@@ -75,6 +75,8 @@ def read_model(name: str, checkpoint: Checkpoint, max_tokens: int | None) -> Ste
     """What a gateway needs of a checkpoint: all but its weights. Raises CheckpointError."""
     directory = checkpoint.directory
     family = identify(directory)
+    if family.name != "visual_prm":
+        raise CheckpointError(f"{directory}: {family.name} checkpoints are not served in this version")
     spec = read_spec(directory)
     return StepModel(
         name=name,
