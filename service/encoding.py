@@ -5,16 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.checkpoint import Checkpoint, tokenizer_digest
+from models.encoded import EncodedCandidate, EncodedGroup, MarkerCount, Unscorable
 from models.registry import identify
 from models.tiling import Grid, choose_grid, count_tiles
 from models.tokenizer import load_tokenizer
-from models.visual_prm.prompt import (
-    EncodedCandidate,
-    EncodedGroup,
-    MarkerCount,
-    StepPrompt,
-    Unscorable,
-)
+from models.visual_prm.prompt import StepPrompt
 from models.visual_prm.spec import VisualPRMSpec, read_spec
 from models.visual_prm.steps import SEPARATOR, join_steps, merge_steps, split_steps, step_spans
 from service.errors import InvalidRequest
