@@ -96,11 +96,13 @@ def build(spec: IXCRewardSpec, tensors: Mapping[str, torch.Tensor]) -> IXCReward
 def picture_features(model: IXCReward, pixels: npt.NDArray[np.uint8]) -> torch.Tensor:
     """A padded picture (height, width, 3) → (tokens, dim): the whole view's rows, a separator, the tiles' rows."""
     picture = normalise(torch.tensor(pixels)[None].to(model.device), MEAN, STD)
-    views = torch.cat([whole_view(picture, model.spec.tile_size), cut(picture, model.spec.tile_size)])
+    tiles = cut(picture, model.spec.tile_size)
+    # The whole view of a single tile is that tile.
+    views = tiles if len(tiles) == 1 else torch.cat([whole_view(picture, model.spec.tile_size), tiles])
     merged = torch.cat([_merged_features(model, part) for part in views.split(_TILES_AT_ONCE)])
     columns = pixels.shape[1] // model.spec.tile_size
     rows = [_close_rows(stitch(merged[:1], 1), model.newline), model.separator[None]]
-    rows.append(_close_rows(stitch(merged[1:], columns), model.newline))
+    rows.append(_close_rows(stitch(merged[-len(tiles) :], columns), model.newline))
     return project(model.second, functional.gelu(project(model.first, torch.cat(rows))))
 
 

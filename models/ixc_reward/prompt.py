@@ -51,14 +51,16 @@ class Message(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReferencePrompt:
-    """What the reference feeds its network: ids (tokens,) int32 and each picture's run, both cut to the limit.
-
-    `uncut` is how many tokens there were when it stopped counting; its last token is where the score is read.
-    """
+    """What the reference feeds its network: ids (tokens,) int32, read out at the last one, and each picture's run."""
 
     ids: Ids
     pictures: tuple[PictureRun, ...]
-    uncut: int
+
+    def cut(self, max_tokens: int) -> "ReferencePrompt":
+        """At most the first tokens, as the reference cuts it, be it inside a picture."""
+        kept = [run for run in self.pictures if run.offset < max_tokens]
+        runs = tuple(PictureRun(run.offset, min(run.tokens, max_tokens - run.offset)) for run in kept)
+        return ReferencePrompt(self.ids[:max_tokens], runs)
 
 
 def render(messages: Sequence[Message]) -> str:
@@ -106,8 +108,8 @@ class OutcomePrompt:
     ) -> ReferencePrompt:
         """Encode any text by the reference's own rules, also where they lose what should be scored.
 
-        Pictures that are not marked come after the whole text, but a single one before it. Once a picture or the
-        text before it ends beyond `max_tokens`, nothing more is added, and the rest is cut.
+        Pictures that are not marked come after the whole text, but a single one before it. Nothing is added to what
+        has more than `max_tokens`; it is left to the caller to `cut` that.
         """
         if len(picture_tokens) == 1 and MARKER not in text:
             text = MARKER + text
@@ -121,7 +123,7 @@ class OutcomePrompt:
                 length += picture_tokens[index]
             if length > max_tokens:
                 break
-        return ReferencePrompt(np.concatenate(parts)[:max_tokens], _cut(runs, max_tokens), length)
+        return ReferencePrompt(np.concatenate(parts), tuple(runs))
 
     def _encode(
         self,
@@ -198,8 +200,3 @@ def _place_pictures(turns: Sequence[Segment], pictures: int) -> list[list[Segmen
 
 def _places(tokens: int) -> Ids:
     return np.full(tokens, _PLACE, np.int32)
-
-
-def _cut(runs: Sequence[PictureRun], length: int) -> tuple[PictureRun, ...]:
-    """The runs, or the parts of them, before a length."""
-    return tuple(PictureRun(run.offset, min(run.tokens, length - run.offset)) for run in runs if run.offset < length)

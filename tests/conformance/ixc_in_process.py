@@ -51,9 +51,9 @@ class IXCRewardInProcess:
         return count_tokens(width, height, self.spec.tile_side)
 
     def encode(self, conversation: Conversation, pictures: Sequence[Pixels], options: Case) -> ReferencePrompt:
-        """By the reference's own rules. Raises UnknownRole."""
+        """By the reference's own rules, not cut. Raises UnknownRole."""
         tokens = [self.tokens(pixels) for pixels in pictures]
-        return self.prompt.encode_reference(text_of(conversation), tokens, options.get("max_length", MAX_TOKENS))
+        return self.prompt.encode_reference(text_of(conversation), tokens, max_tokens(options))
 
     @torch.inference_mode()
     def features(self, pixels: Pixels) -> torch.Tensor:
@@ -83,7 +83,12 @@ class IXCRewardInProcess:
 
     def ready(self, conversation: Conversation, names: Sequence[str], options: Case) -> Candidate:
         pictures = self.pictures(names, options)
-        return self.candidate(self.encode(conversation, pictures, options), pictures)
+        return self.candidate(self.encode(conversation, pictures, options).cut(max_tokens(options)), pictures)
+
+
+def max_tokens(options: Case) -> int:
+    limit: int = options.get("max_length", MAX_TOKENS)
+    return limit
 
 
 def messages_of(conversation: Sequence[Mapping[str, Any]]) -> list[Message]:

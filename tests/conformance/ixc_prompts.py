@@ -16,29 +16,21 @@ from tests.conformance.report import Verdict
 _CHATML = ["plugin", "interpreter", "action_end", "action_start", "im_end", "im_start"]
 
 
-def check_ids(verdict: Verdict, encoded: ReferencePrompt, expected: Case) -> None:
-    """Ids, pictures and lengths of a prompt by the reference's rules."""
-    verdict.exactly("length_before_truncation", encoded.uncut, expected["length_before_truncation"])
-    verdict.exactly("length", len(encoded.ids), expected["length"])
-    verdict.exactly("im_mask_runs", _mask_runs(encoded), expected["im_mask_runs"])
-    verdict.exactly("readout_index", len(encoded.ids) - 1, expected["readout_index"])
-    if encoded.uncut != len(encoded.ids):
-        # The reference lists its ids before the cut.
-        found = _listed(encoded)[: -1 if encoded.pictures else None]
-        kept = _known(expected)[: len(found)]
-        verdict.exactly("ids before the cut", found[: len(kept)], kept)
-        return
+def check_ids(verdict: Verdict, encoded: ReferencePrompt, max_tokens: int, expected: Case) -> None:
+    """A prompt by the reference's rules: its ids before it is cut, its pictures and its read-out after that."""
+    fed = encoded.cut(max_tokens)
+    runs = _mask_runs(fed)
+    verdict.exactly("length_before_truncation", len(encoded.ids), expected["length_before_truncation"])
+    verdict.exactly("length", len(fed.ids), expected["length"])
+    verdict.exactly("im_mask_runs", runs, expected["im_mask_runs"])
+    verdict.exactly("readout_index", len(fed.ids) - 1, expected["readout_index"])
+    verdict.exactly("readout_token", "image" if runs[-1][0] else int(fed.ids[-1]), expected["readout_token"])
     listed = _listed(encoded)
     if "token_ids_with_images" in expected:
         verdict.exactly("token_ids_with_images", listed, expected["token_ids_with_images"])
     else:
         digest = hashlib.sha256(json.dumps(listed).encode()).hexdigest()
         verdict.exactly("token_ids_sha256", digest, expected["token_ids_sha256"])
-
-
-def _known(expected: Case) -> list[int | str]:
-    known: list[int | str] = expected.get("token_ids_with_images") or expected["token_ids_head"]
-    return known
 
 
 def _listed(encoded: ReferencePrompt) -> list[int | str]:

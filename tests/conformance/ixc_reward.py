@@ -12,7 +12,7 @@ from models.encoded import EncodedCandidate, MarkerCount
 from models.ixc_reward.layout import Pixels, UnusablePicture
 from models.ixc_reward.prompt import MARKER, MAX_TOKENS, ReferencePrompt, UnknownRole
 from models.tiling import NotAPicture
-from tests.conformance.ixc_in_process import Case, IXCRewardInProcess, messages_of, text_of
+from tests.conformance.ixc_in_process import Case, IXCRewardInProcess, max_tokens, messages_of, text_of
 from tests.conformance.ixc_pictures import check_frames, check_geometry, check_picture
 from tests.conformance.ixc_prompts import check_ids, tokenizer_rows
 from tests.conformance.report import Verdict
@@ -87,10 +87,10 @@ def _check_score(verdict: Verdict, case: Case, backend: IXCRewardInProcess) -> N
     for name, picture in zip(case["images"], expected.get("images", ()), strict=True):
         check_picture(verdict, backend, name, picture)
     encoded = backend.encode(case["conversation"], pictures, options)
-    check_ids(verdict, encoded, expected)
+    check_ids(verdict, encoded, max_tokens(options), expected)
     _check_text(verdict, case, pictures)
     _check_served(verdict, case, backend, encoded, pictures)
-    candidate = backend.candidate(encoded, pictures)
+    candidate = backend.candidate(encoded.cut(max_tokens(options)), pictures)
     verdict.closely("score", backend.score([candidate]), [expected["score"]])
     # It holds the whole matrix of attention.
     if len(candidate.ids) < 5_000:
@@ -110,7 +110,7 @@ def _check_served(
     """What a service is to encode is what the reference does, wherever that reads the score at the reward token."""
     if isinstance(case["conversation"], str):
         return
-    limit = case["options"].get("max_length", MAX_TOKENS)
+    limit = max_tokens(case["options"])
     tokens = [backend.tokens(pixels) for pixels in pictures]
     messages = messages_of(case["conversation"])
     try:
@@ -129,7 +129,7 @@ def _check_served(
         verdict.exactly("served read-out", candidate.readouts.tolist(), [len(encoded.ids) - 1])
     else:
         verdict.note = f"the reference cuts; {candidate.reason}: {candidate.detail}"
-        verdict.exactly("too long", encoded.uncut > limit, True)
+        verdict.exactly("too long", len(encoded.ids) > limit, True)
 
 
 def _check_batch(verdict: Verdict, case: Case, backend: IXCRewardInProcess) -> None:
