@@ -7,6 +7,8 @@ from typing import Any
 GOLDEN = Path(__file__).parents[2] / "shared" / "golden"
 VISUAL_PRM = GOLDEN / "visualprm"
 TINY_VISUAL_PRM = VISUAL_PRM / "tiny-visualprm"
+IXC_REWARD = GOLDEN / "ixc_reward"
+TINY_IXC_REWARD = IXC_REWARD / "tiny-ixc-reward"
 REAL_TOKENIZER = GOLDEN / "internlm2_tokenizer"
 
 

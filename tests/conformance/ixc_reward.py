@@ -41,7 +41,7 @@ def verdicts(cases: Path, checkpoint: Path | None, url: str | None) -> Iterator[
         yield from _bf16_rows(rows, inputs(cases), backend("tiny-ixc-reward"))
         return
     for case in rows:
-        yield _verdict(case, backend(case.get("checkpoint", "tiny-ixc-reward-560")))
+        yield verdict_of(case, backend(case.get("checkpoint", "tiny-ixc-reward-560")))
 
 
 def inputs(cases: Path) -> dict[str, Case]:
@@ -51,11 +51,12 @@ def inputs(cases: Path) -> dict[str, Case]:
 
 
 def is_slow(case: Case) -> bool:
-    """Whether a case has the whole 16,384 tokens."""
+    """Whether a case has all the tokens that a prompt may have."""
     return bool(case["expected"].get("length") == MAX_TOKENS)
 
 
-def _verdict(case: Case, backend: IXCRewardInProcess) -> Verdict:
+def verdict_of(case: Case, backend: IXCRewardInProcess) -> Verdict:
+    """Whatever the type of the case; one that the reference refuses must be refused here."""
     verdict = Verdict(case["id"])
     if case["type"] in ("video_file", "video_sampling"):
         verdict.note = "not checked: no video is decoded here"
