@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 TOKENIZER_FILES = ("tokenizer.model", "tokenizer_config.json", "added_tokens.json", "special_tokens_map.json")
 # Far beyond any model, near enough that what is derived from it can be computed.
 _MOST, _MOST_NUMBER = 1 << 24, 1e12
+_MOST_HEADER = 100_000_000  # bytes, as safetensors itself allows
 _SHOWN = 80  # characters of a wrong value
 _HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "tokenizer.model"]
 
@@ -117,6 +119,28 @@ def read_json(path: Path) -> Section:
     if not isinstance(values, dict):
         raise CheckpointError(f"{path}: not a JSON object")
     return Section(str(path), values)
+
+
+def tensor_names(directory: Path) -> frozenset[str]:
+    """What the folder's safetensors hold, by their index or their headers; nothing is verified.
+
+    Raises CheckpointError for a file that cannot be read.
+    """
+    index = directory / "model.safetensors.index.json"
+    if index.is_file():
+        return frozenset(read_json(index).section("weight_map").values)
+    return frozenset(name for file in directory.glob("*.safetensors") for name in _names_in(file))
+
+
+def _names_in(file: Path) -> list[str]:
+    """A safetensors file begins with the length of its header, eight bytes, then the header as JSON."""
+    try:
+        with file.open("rb") as opened:
+            (length,) = struct.unpack("<Q", opened.read(8))
+            header = json.loads(opened.read(min(length, _MOST_HEADER)))
+        return [name for name in header if name != "__metadata__"]
+    except (OSError, ValueError, TypeError, RecursionError, struct.error) as error:
+        raise CheckpointError(f"{file}: damaged, truncated or not safetensors: {_reason(error)}") from error
 
 
 def _reason(error: Exception) -> str:

@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch.nn import functional
 
 from kernels.packed_attention import packed_attention
 from kernels.rms_norm import rms_norm
 from kernels.rotary import rotary
 from kernels.swiglu import swiglu
+from models.linear import Linear, build_linear, linear_shapes, project
 from models.positions import rope_tables
 from models.spec import DecoderSpec
 
@@ -19,14 +19,12 @@ class DecoderLayer:
     """One block's weights as the checkpoint stores them; `qkv` rows are grouped by key-value head."""
 
     attention_norm: torch.Tensor
-    qkv: torch.Tensor
-    qkv_bias: torch.Tensor | None
-    output: torch.Tensor
-    output_bias: torch.Tensor | None
+    qkv: Linear
+    output: Linear
     mlp_norm: torch.Tensor
-    gate: torch.Tensor
-    up: torch.Tensor
-    down: torch.Tensor
+    gate: Linear
+    up: Linear
+    down: Linear
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,20 +38,15 @@ class Decoder:
 
 
 def decoder_shapes(spec: DecoderSpec) -> dict[str, tuple[int, ...]]:
-    """Name → shape of the decoder's tensors below `language_model.`, the head left out."""
-    width, inner = spec.hidden_size, spec.intermediate_size
+    """Name → shape of the decoder's tensors, without their prefix, the head left out."""
+    width, inner, rank = spec.hidden_size, spec.intermediate_size, spec.lora_rank
     qkv = (spec.heads + 2 * spec.kv_heads) * spec.head_dim
-    block = {
-        "attention_norm.weight": (width,),
-        "attention.wqkv.weight": (qkv, width),
-        "attention.wo.weight": (width, width),
-        "ffn_norm.weight": (width,),
-        "feed_forward.w1.weight": (inner, width),
-        "feed_forward.w3.weight": (inner, width),
-        "feed_forward.w2.weight": (width, inner),
-    }
-    if spec.bias:
-        block |= {"attention.wqkv.bias": (qkv,), "attention.wo.bias": (width,)}
+    block: dict[str, tuple[int, ...]] = {"attention_norm.weight": (width,), "ffn_norm.weight": (width,)}
+    block |= linear_shapes("attention.wqkv", qkv, width, bias=spec.bias, lora_rank=rank)
+    block |= linear_shapes("attention.wo", width, width, bias=spec.bias, lora_rank=rank)
+    block |= linear_shapes("feed_forward.w1", inner, width, lora_rank=rank)
+    block |= linear_shapes("feed_forward.w3", inner, width, lora_rank=rank)
+    block |= linear_shapes("feed_forward.w2", width, inner, lora_rank=rank)
     shapes: dict[str, tuple[int, ...]] = {
         "model.tok_embeddings.weight": (spec.vocab_size, width),
         "model.norm.weight": (width,),
@@ -76,29 +69,32 @@ def build_decoder(spec: DecoderSpec, tensors: Mapping[str, torch.Tensor], prefix
 def _layer(tensors: Mapping[str, torch.Tensor], prefix: str) -> DecoderLayer:
     return DecoderLayer(
         attention_norm=tensors[f"{prefix}attention_norm.weight"],
-        qkv=tensors[f"{prefix}attention.wqkv.weight"],
-        qkv_bias=tensors.get(f"{prefix}attention.wqkv.bias"),
-        output=tensors[f"{prefix}attention.wo.weight"],
-        output_bias=tensors.get(f"{prefix}attention.wo.bias"),
+        qkv=build_linear(tensors, f"{prefix}attention.wqkv"),
+        output=build_linear(tensors, f"{prefix}attention.wo"),
         mlp_norm=tensors[f"{prefix}ffn_norm.weight"],
-        gate=tensors[f"{prefix}feed_forward.w1.weight"],
-        up=tensors[f"{prefix}feed_forward.w3.weight"],
-        down=tensors[f"{prefix}feed_forward.w2.weight"],
+        gate=build_linear(tensors, f"{prefix}feed_forward.w1"),
+        up=build_linear(tensors, f"{prefix}feed_forward.w3"),
+        down=build_linear(tensors, f"{prefix}feed_forward.w2"),
     )
 
 
-def decode(decoder: Decoder, x: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
-    """Embedded tokens (tokens, dim), cut into sequences by `lengths` → hidden states before the final norm."""
+def decode(
+    decoder: Decoder, x: torch.Tensor, lengths: Sequence[int], pictures: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Embedded tokens (tokens, dim), cut into sequences by `lengths` → hidden states before the final norm.
+
+    `pictures` (rows,) int64 are the rows of picture tokens, for a decoder with partial LoRA.
+    """
     spec = decoder.spec
     cos, sin = rope_tables(spec.rope, spec.head_dim, lengths, x.device)
     for layer in decoder.layers:
         normal = rms_norm(x, layer.attention_norm, spec.rms_norm_eps)
-        q, k, v = split_qkv(spec, functional.linear(normal, layer.qkv, layer.qkv_bias))
+        q, k, v = split_qkv(spec, project(layer.qkv, normal, pictures))
         attended = packed_attention(rotary(q, cos, sin), rotary(k, cos, sin), v, lengths)
-        x = x + functional.linear(attended.flatten(1), layer.output, layer.output_bias)
+        x = x + project(layer.output, attended.flatten(1), pictures)
         normal = rms_norm(x, layer.mlp_norm, spec.rms_norm_eps)
-        gated = swiglu(functional.linear(normal, layer.gate), functional.linear(normal, layer.up))
-        x = x + functional.linear(gated, layer.down)
+        gated = swiglu(project(layer.gate, normal, pictures), project(layer.up, normal, pictures))
+        x = x + project(layer.down, gated, pictures)
     return x
 
 

@@ -4,37 +4,44 @@ It is the oracle of the tests, the maker of the canary's expected scores, and wh
 """
 
 import torch
-from torch.nn import functional
 
 from kernels.packed_attention import packed_attention_reference
 from kernels.rms_norm import rms_norm_reference
 from kernels.rotary import rotary_reference
 from kernels.swiglu import swiglu_reference
 from models.decoder import Decoder, DecoderLayer, split_qkv
+from models.linear import project_plain
 from models.positions import rope_tables
 
 
-def decode(decoder: Decoder, x: torch.Tensor) -> torch.Tensor:
-    """One sequence's embedded tokens (tokens, dim) → hidden states (tokens, dim) before the final norm."""
+def decode(decoder: Decoder, x: torch.Tensor, pictures: torch.Tensor | None = None) -> torch.Tensor:
+    """One sequence's embedded tokens (tokens, dim) → hidden states (tokens, dim) before the final norm.
+
+    `pictures` (rows,) int64 are the rows of picture tokens, for a decoder with partial LoRA.
+    """
     spec = decoder.spec
-    cos, sin = rope_tables(spec.rope, spec.head_dim, [len(x)], x.device)
+    tables = rope_tables(spec.rope, spec.head_dim, [len(x)], x.device)
     for layer in decoder.layers:
-        x = x + _attention(decoder, layer, x, cos, sin)
-        x = x + _mlp(decoder, layer, x)
+        x = x + _attention(decoder, layer, x, tables, pictures)
+        x = x + _mlp(decoder, layer, x, pictures)
     return x
 
 
 def _attention(
-    decoder: Decoder, layer: DecoderLayer, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
+    decoder: Decoder,
+    layer: DecoderLayer,
+    x: torch.Tensor,
+    tables: tuple[torch.Tensor, torch.Tensor],
+    pictures: torch.Tensor | None,
 ) -> torch.Tensor:
     normal = rms_norm_reference(x, layer.attention_norm, decoder.spec.rms_norm_eps)
-    q, k, v = split_qkv(decoder.spec, functional.linear(normal, layer.qkv, layer.qkv_bias))
-    q, k = rotary_reference(q, cos, sin), rotary_reference(k, cos, sin)
+    q, k, v = split_qkv(decoder.spec, project_plain(layer.qkv, normal, pictures))
+    q, k = rotary_reference(q, *tables), rotary_reference(k, *tables)
     attended = packed_attention_reference(q, k, v, [len(x)])
-    return functional.linear(attended.flatten(1), layer.output, layer.output_bias)
+    return project_plain(layer.output, attended.flatten(1), pictures)
 
 
-def _mlp(decoder: Decoder, layer: DecoderLayer, x: torch.Tensor) -> torch.Tensor:
+def _mlp(decoder: Decoder, layer: DecoderLayer, x: torch.Tensor, pictures: torch.Tensor | None) -> torch.Tensor:
     normal = rms_norm_reference(x, layer.mlp_norm, decoder.spec.rms_norm_eps)
-    gate, up = functional.linear(normal, layer.gate), functional.linear(normal, layer.up)
-    return functional.linear(swiglu_reference(gate, up), layer.down)
+    gate, up = project_plain(layer.gate, normal, pictures), project_plain(layer.up, normal, pictures)
+    return project_plain(layer.down, swiglu_reference(gate, up), pictures)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from models.checkpoint import read_json
+from models.checkpoint import CheckpointError, read_json, tensor_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,13 +15,17 @@ class Family:
     kind: Literal["steps", "outcome"]
 
 
-_BY_ARCHITECTURE = {"InternVLRewardModel": Family("visual_prm", "steps")}
+_IXC_REWARD = Family("ixc_reward", "outcome")
+_BY_ARCHITECTURE = {
+    "InternVLRewardModel": Family("visual_prm", "steps"),
+    "InternLMXComposer2ForCausalLM": _IXC_REWARD,
+}
 
 
 def identify(directory: Path) -> Family:
-    """The family of the checkpoint in a folder, by its `config.json`, never by its name.
+    """The family of the checkpoint in a folder, by its `config.json` and its tensors, never by its name.
 
-    Raises CheckpointError for an architecture that is not served.
+    Raises CheckpointError for an architecture that is not served, and for a chat model that shares one.
     """
     config = read_json(directory / "config.json")
     architectures = config.values.get("architectures")
@@ -29,4 +33,13 @@ def identify(directory: Path) -> Family:
     family = _BY_ARCHITECTURE.get(found) if isinstance(found, str) else None
     if family is None:
         raise config.error("architectures", "one of " + ", ".join(_BY_ARCHITECTURE), architectures)
+    if family is _IXC_REWARD:
+        _check_reward(directory)
     return family
+
+
+def _check_reward(directory: Path) -> None:
+    """XComposer's chat models have the reward model's configuration: only the head tells them apart."""
+    names = tensor_names(directory)
+    if "score.weight" not in names or "output.weight" in names:
+        raise CheckpointError(f"{directory}: not a reward model: it needs score.weight and no output.weight")

@@ -20,7 +20,10 @@ class RopeSpec:
 
 @dataclass(frozen=True, slots=True)
 class DecoderSpec:
-    """An InternLM2 decoder: pre-norm, grouped-query attention, rotary positions, SwiGLU."""
+    """An InternLM2 decoder: pre-norm, grouped-query attention, rotary positions, SwiGLU.
+
+    `lora_rank` is that of the partial LoRA on the linears of each layer, 0 where there is none.
+    """
 
     vocab_size: int
     hidden_size: int
@@ -32,6 +35,7 @@ class DecoderSpec:
     bias: bool
     tied_head: bool
     rope: RopeSpec
+    lora_rank: int = 0
 
     @property
     def head_dim(self) -> int:
@@ -87,7 +91,7 @@ def _read_rope(config: Section) -> RopeSpec:
 
 @dataclass(frozen=True, slots=True)
 class VisionSpec:
-    """An InternViT tower: class token, learned positions, pre-norm blocks with layer scale, no final norm."""
+    """A vision transformer: class token, learned positions, pre-norm blocks, no final norm."""
 
     image_size: int
     patch_size: int
@@ -99,7 +103,7 @@ class VisionSpec:
     qkv_bias: bool
     qk_normalization: bool
     norm: Literal["layer_norm", "rms_norm"]
-    activation: Literal["gelu", "gelu_tanh", "relu", "selu"]
+    activation: Literal["gelu", "gelu_tanh", "quick_gelu", "relu", "selu"]
 
     @property
     def native_grid(self) -> int:

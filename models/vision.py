@@ -1,6 +1,6 @@
-"""The InternViT tower: tiles of pixels to one feature row a patch."""
+"""Vision towers, InternViT and CLIP: tiles of pixels to one feature row a patch."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -10,9 +10,15 @@ from torch.nn import functional
 from kernels.rms_norm import rms_norm_reference
 from models.spec import VisionSpec
 
+
+def _quick_gelu(x: torch.Tensor) -> torch.Tensor:
+    return x * torch.sigmoid(1.702 * x)
+
+
 _ACTIVATE: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "gelu": functional.gelu,
     "gelu_tanh": partial(functional.gelu, approximate="tanh"),
+    "quick_gelu": _quick_gelu,
     "relu": functional.relu,
     "selu": functional.selu,
 }
@@ -20,7 +26,7 @@ _ACTIVATE: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 
 @dataclass(frozen=True, slots=True)
 class VisionLayer:
-    """One block's weights; `qkv` rows are all queries, then all keys, then all values."""
+    """One block's weights; `qkv` rows are all queries, then all keys, then all values. CLIP has no scales."""
 
     norm1: torch.Tensor
     norm1_bias: torch.Tensor | None
@@ -30,30 +36,31 @@ class VisionLayer:
     k_norm: torch.Tensor | None
     proj: torch.Tensor
     proj_bias: torch.Tensor
-    scale1: torch.Tensor
+    scale1: torch.Tensor | None
     norm2: torch.Tensor
     norm2_bias: torch.Tensor | None
     fc1: torch.Tensor
     fc1_bias: torch.Tensor
     fc2: torch.Tensor
     fc2_bias: torch.Tensor
-    scale2: torch.Tensor
+    scale2: torch.Tensor | None
 
 
 @dataclass(frozen=True, slots=True)
 class VisionTower:
-    """All the tower's weights."""
+    """All the tower's weights; only CLIP normalises the embeddings, and only InternViT's patches have a bias."""
 
     spec: VisionSpec
     class_token: torch.Tensor
     positions: torch.Tensor
     patches: torch.Tensor
-    patches_bias: torch.Tensor
+    patches_bias: torch.Tensor | None
     layers: tuple[VisionLayer, ...]
+    embeddings_norm: tuple[torch.Tensor, torch.Tensor] | None = None
 
 
 def vision_shapes(spec: VisionSpec) -> dict[str, tuple[int, ...]]:
-    """Name → shape of the tower's tensors below `vision_model.`."""
+    """Name → shape of an InternViT's tensors below `vision_model.`."""
     width, inner = spec.hidden_size, spec.intermediate_size
     block: dict[str, tuple[int, ...]] = {
         "norm1.weight": (width,),
@@ -128,10 +135,25 @@ def patch_features(tower: VisionTower, pixels: torch.Tensor, select_layer: int) 
     blocks = select_layer if select_layer >= 0 else len(tower.layers) + 1 + select_layer
     for layer in tower.layers[:blocks]:
         normal = _norm(tower.spec, x, layer.norm1, layer.norm1_bias)
-        x = x + _attention(tower.spec, layer, normal) * layer.scale1
+        x = x + _scaled(_attention(tower.spec, layer, normal), layer.scale1)
         normal = _norm(tower.spec, x, layer.norm2, layer.norm2_bias)
-        x = x + _mlp(tower.spec, layer, normal) * layer.scale2
+        x = x + _scaled(_mlp(tower.spec, layer, normal), layer.scale2)
     return x[:, 1:]
+
+
+def normalise(tiles: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
+    """uint8 (tiles, height, width, 3) → float32 (tiles, 3, height, width), by each channel's mean and deviation."""
+    pixels = tiles.permute(0, 3, 1, 2).float() / 255
+    means, deviations = (torch.tensor(values, device=tiles.device).view(1, 3, 1, 1) for values in (mean, std))
+    return (pixels - means) / deviations
+
+
+def merge_patches(patches: torch.Tensor, side: int) -> torch.Tensor:
+    """(tiles, grid², c) → (tiles, grid / side, grid / side, side² · c): each square's patches in reading order."""
+    tiles, count, width = patches.shape
+    grid = int(count**0.5) // side
+    squares = patches.view(tiles, grid, side, grid, side, width)
+    return squares.permute(0, 1, 3, 2, 4, 5).reshape(tiles, grid, grid, side * side * width)
 
 
 def _embed(tower: VisionTower, pixels: torch.Tensor) -> torch.Tensor:
@@ -139,7 +161,12 @@ def _embed(tower: VisionTower, pixels: torch.Tensor) -> torch.Tensor:
     grid = patches.shape[-1]
     tokens = patches.flatten(2).transpose(1, 2)  # (tiles, patches, hidden)
     x = torch.cat((tower.class_token.expand(len(pixels), 1, -1), tokens), dim=1)
-    return x + _positions(tower, grid)
+    x = x + _positions(tower, grid)
+    return x if tower.embeddings_norm is None else _norm(tower.spec, x, *tower.embeddings_norm)
+
+
+def _scaled(x: torch.Tensor, scale: torch.Tensor | None) -> torch.Tensor:
+    return x if scale is None else x * scale
 
 
 def _positions(tower: VisionTower, grid: int) -> torch.Tensor:

@@ -6,16 +6,11 @@ from pathlib import Path
 from typing import Literal
 
 from models.checkpoint import Checkpoint, CheckpointError, tokenizer_digest
+from models.encoded import EncodedCandidate, EncodedGroup, MarkerCount, Unscorable
 from models.registry import identify
 from models.tiling import Grid, choose_grid, count_tiles
 from models.tokenizer import load_tokenizer
-from models.visual_prm.prompt import (
-    EncodedCandidate,
-    EncodedGroup,
-    MarkerCount,
-    StepPrompt,
-    Unscorable,
-)
+from models.visual_prm.prompt import StepPrompt
 from models.visual_prm.spec import VisualPRMSpec, read_spec
 from models.visual_prm.steps import SEPARATOR, count_merged, join_steps, merge_steps, split_steps, step_spans
 from service.errors import InvalidRequest

@@ -11,6 +11,8 @@ if not GOLDEN.is_dir():
     pytest.skip(f"the reference's answers are not at {GOLDEN}", allow_module_level=True)
 VISUAL_PRM = GOLDEN / "visualprm"
 TINY_VISUAL_PRM = VISUAL_PRM / "tiny-visualprm"
+IXC_REWARD = GOLDEN / "ixc_reward"
+TINY_IXC_REWARD = IXC_REWARD / "tiny-ixc-reward"
 REAL_TOKENIZER = GOLDEN / "internlm2_tokenizer"
 
 

@@ -9,13 +9,13 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional
 
-from kernels.step_scores import step_scores, step_scores_reference
-from models import plain
 from models.candidate import Candidate
-from models.decoder import Decoder, build_decoder, decode, decoder_shapes
+from models.decoder import Decoder, build_decoder, decoder_shapes
+from models.readout import read_out, read_out_plain
 from models.tiling import MEAN, STD
 from models.tokenizer import load_tokenizer
-from models.vision import VisionTower, build_vision, patch_features, vision_shapes
+from models.vision import VisionTower, build_vision, merge_patches, patch_features, vision_shapes
+from models.vision import normalise as normalise_by
 from models.visual_prm.prompt import label_ids
 from models.visual_prm.spec import VisualPRMSpec, read_spec
 from models.weights import Wanted, load_weights
@@ -127,9 +127,7 @@ def picture_features(model: VisualPRM, tiles: npt.NDArray[np.uint8]) -> torch.Te
 
 def normalise(tiles: torch.Tensor) -> torch.Tensor:
     """uint8 (tiles, size, size, 3) → float32 (tiles, 3, size, size), by ImageNet's mean and deviation."""
-    pixels = tiles.permute(0, 3, 1, 2).float() / 255
-    mean, std = (torch.tensor(values, device=tiles.device).view(1, 3, 1, 1) for values in (MEAN, STD))
-    return (pixels - mean) / std
+    return normalise_by(tiles, MEAN, STD)
 
 
 def _tile_features(model: VisualPRM, pixels: torch.Tensor) -> torch.Tensor:
@@ -147,40 +145,15 @@ def shuffle_patches(patches: torch.Tensor, side: int, version: str) -> torch.Ten
 
     A square's patches are concatenated in reading order. `v1` leaves the squares in column order.
     """
-    tiles, count, width = patches.shape
-    grid = int(count**0.5) // side
-    squares = patches.view(tiles, grid, side, grid, side, width)
-    order = (0, 1, 3, 2, 4, 5) if version == "v2" else (0, 3, 1, 2, 4, 5)
-    return squares.permute(*order).reshape(tiles, grid * grid, side * side * width)
+    merged = merge_patches(patches, side)
+    return (merged if version == "v2" else merged.transpose(1, 2)).flatten(1, 2)
 
 
 def score(model: VisualPRM, candidates: Sequence[Candidate]) -> list[npt.NDArray[np.float32]]:
     """One packed forward → for each candidate its (read-outs, 2) float32 logits of `+` and `-`."""
-    if not candidates:
-        return []
-    x = torch.cat([_embed(model, candidate) for candidate in candidates])
-    lengths = [len(candidate.ids) for candidate in candidates]
-    hidden = decode(model.decoder, x, lengths)
-    starts = np.cumsum([0, *lengths[:-1]])
-    rows = np.concatenate([c.readouts + start for c, start in zip(candidates, starts, strict=True)])
-    spec = model.decoder.spec
-    logits = step_scores(hidden[rows], model.decoder.final_norm, spec.rms_norm_eps, model.labels)
-    return np.split(logits.cpu().numpy(), np.cumsum([len(c.readouts) for c in candidates])[:-1])
+    return read_out(model.decoder, model.labels, candidates)
 
 
 def score_plain(model: VisualPRM, candidate: Candidate) -> torch.Tensor:
     """The same for one candidate, through `plain`: (read-outs, 2) float32 logits, differentiable."""
-    hidden = plain.decode(model.decoder, _embed(model, candidate))[torch.tensor(candidate.readouts, dtype=torch.long)]
-    spec = model.decoder.spec
-    return step_scores_reference(hidden, model.decoder.final_norm, spec.rms_norm_eps, model.labels)
-
-
-def _embed(model: VisualPRM, candidate: Candidate) -> torch.Tensor:
-    """(tokens, dim) token embeddings with the pictures' features in the places kept for them."""
-    ids = torch.tensor(candidate.ids, device=model.device)
-    x = functional.embedding(ids, model.decoder.embeddings)
-    parts, done = [], 0
-    for picture in candidate.pictures:
-        parts += [x[done : picture.offset], picture.features]
-        done = picture.offset + len(picture.features)
-    return torch.cat([*parts, x[done:]])
+    return read_out_plain(model.decoder, model.labels, candidate)

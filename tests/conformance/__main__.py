@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.conformance.report import print_report
 
-FAMILIES = ("visualprm",)
+FAMILIES = ("visualprm", "ixc_reward")
 
 
 def main(arguments: list[str]) -> int:

@@ -3,6 +3,9 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+import numpy.typing as npt
+
 # Everywhere in float32: |difference| ≤ TOLERANCE · (1 + |score|).
 TOLERANCE = 1e-5
 
@@ -38,6 +41,11 @@ class Verdict:
             if not off <= tolerance:
                 self.differences.append(f"{what}: expected {other!r}, found {one!r}")
                 return
+
+    def nearly(self, what: str, found: npt.ArrayLike, expected: Sequence[float], tolerance: float) -> None:
+        """For statistics, which count for no score: relatively and absolutely within the tolerance."""
+        if not np.allclose(found, expected, rtol=tolerance, atol=tolerance):
+            self.differences.append(f"{what}: expected {expected}, found {np.asarray(found).tolist()}")
 
 
 def print_report(verdicts: Iterable[Verdict], *, verbose: bool = False) -> int:

@@ -173,15 +173,10 @@ def _check_statistics(
     verdict.exactly(f"{what} shape", list(values.shape), expected["shape"])
     found = [wide.mean(), wide.std(ddof=1), np.abs(wide).sum()]
     wanted = [expected["mean"], expected["std"], expected["abs_sum"]]
-    _within(verdict, f"{what} mean, std, abs_sum", found, wanted, tolerance)
-    _within(verdict, f"{what} first", wide.flatten()[:8], expected["first"], tolerance)
-    _within(verdict, f"{what} last", wide.flatten()[-8:], expected["last"], tolerance)
-    _within(verdict, f"{what} tile_means", wide.reshape(len(wide), -1).mean(1), expected["tile_means"], tolerance)
-
-
-def _within(verdict: Verdict, what: str, found: npt.ArrayLike, expected: Sequence[float], tolerance: float) -> None:
-    if not np.allclose(found, expected, rtol=tolerance, atol=tolerance):
-        verdict.differences.append(f"{what}: expected {expected}, found {np.asarray(found).tolist()}")
+    verdict.nearly(f"{what} mean, std, abs_sum", found, wanted, tolerance)
+    verdict.nearly(f"{what} first", wide.flatten()[:8], expected["first"], tolerance)
+    verdict.nearly(f"{what} last", wide.flatten()[-8:], expected["last"], tolerance)
+    verdict.nearly(f"{what} tile_means", wide.reshape(len(wide), -1).mean(1), expected["tile_means"], tolerance)
 
 
 def _tokenizer_rows(rows: Sequence[Case], directory: Path) -> Iterator[Verdict]:

@@ -19,10 +19,11 @@ from safetensors.torch import save_file
 from benchmarks.random_checkpoint import Dimensions, configuration, write_checkpoint
 from models.candidate import Candidate, PlacedPicture
 from models.checkpoint import TOKENIZER_FILES
+from models.encoded import EncodedCandidate
 from models.tiling import choose_grid, cut, open_rgb
 from models.tokenizer import Segment, Tokenizer, load_tokenizer
 from models.visual_prm import network
-from models.visual_prm.prompt import EncodedCandidate, StepPrompt, label_ids
+from models.visual_prm.prompt import StepPrompt, label_ids
 from models.visual_prm.spec import SYSTEM_MESSAGE, read_spec
 from tests.golden import TINY_VISUAL_PRM, VISUAL_PRM
 from tests.models.oracle import Array, Config, Oracle, tensor_shapes

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.checkpoint import CheckpointError
+from models.encoded import ControlTokens, EncodedCandidate, EncodedGroup, MarkerCount, Unscorable, common_prefix
 from models.tokenizer import Segment, Tokenizer, load_tokenizer
 from models.visual_prm import prompt
-from models.visual_prm.prompt import EncodedCandidate, EncodedGroup, MarkerCount, StepPrompt, Unscorable
+from models.visual_prm.prompt import StepPrompt
 from models.visual_prm.spec import VisualPRMSpec, read_spec
 from models.visual_prm.steps import count_merged, join_steps, merge_steps, split_steps, step_spans
 from tests.golden import REAL_TOKENIZER, TINY_VISUAL_PRM, VISUAL_PRM, read_lines, visual_prm_cases
@@ -54,7 +55,7 @@ def encode(
     question: str,
     *candidates: list[str],
     tiles: tuple[int, ...] = (),
-    control: prompt.ControlTokens = "parse",
+    control: ControlTokens = "parse",
     max_tokens: int = 100_000,
 ) -> EncodedGroup:
     return tiny().encode_group(question, tiles, candidates, control, max_tokens)
@@ -110,7 +111,7 @@ def test_a_read_out_is_before_its_plus_whatever_a_step_says() -> None:
 
 @given(st.lists(step_lists, min_size=1, max_size=4), texts, st.sampled_from(["parse", "literal"]))
 def test_a_group_encodes_each_candidate_as_it_is_encoded_alone(
-    candidates: list[list[str]], question: str, control: prompt.ControlTokens
+    candidates: list[list[str]], question: str, control: ControlTokens
 ) -> None:
     group = encode(question, *candidates, control=control)
     for index, steps in enumerate(candidates):
@@ -134,7 +135,7 @@ def test_a_prompt_is_the_text_of_the_template_tokenised(steps: list[str], questi
 def test_the_prefix_is_all_that_the_candidates_share() -> None:
     group = encode("q", ["first", "second"], ["first", "other"], ["first"])
     ids = [group.ids(index) for index in range(3)]
-    assert len(group.prefix) == prompt.common_prefix(ids) > 0
+    assert len(group.prefix) == common_prefix(ids) > 0
     assert group.prefix.dtype == np.int32
 
 
@@ -282,7 +283,7 @@ def test_a_texts_spans_are_those_of_its_own_steps(response: str) -> None:
 
 @given(st.lists(st.lists(st.integers(0, 2), max_size=8), max_size=4))
 def test_the_common_prefix_is_the_longest_that_all_share(lists: list[list[int]]) -> None:
-    length = prompt.common_prefix([np.array(ids, np.int32) for ids in lists])
+    length = common_prefix([np.array(ids, np.int32) for ids in lists])
     assert all(ids[:length] == lists[0][:length] for ids in lists)
     if lists and length < min(map(len, lists)):
         assert len({ids[length] for ids in lists}) > 1

@@ -1,0 +1,202 @@
+"""IXC-2.5-Reward's prompt: a conversation with its pictures as token ids, read out at its last one. Torch-free."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+
+from models.checkpoint import CheckpointError
+from models.encoded import (
+    ControlTokens,
+    Draft,
+    EncodedCandidate,
+    EncodedGroup,
+    MarkerCount,
+    PictureRun,
+    Unscorable,
+    describe,
+    ids_of,
+    refusal,
+    share_prefix,
+    split_at_markers,
+    template,
+    too_long,
+)
+from models.ixc_reward.spec import IXCRewardSpec
+from models.tokenizer import Ids, Segment, Tokenizer, TooManyTokens
+
+MARKER = "<ImageHere>"
+# Where the reference cuts a prompt unless told otherwise.
+MAX_TOKENS = 16_384
+
+Role = Literal["system", "user", "assistant"]
+
+_START_TURN, _END_TURN, _REWARD = "[UNUSED_TOKEN_146]", "[UNUSED_TOKEN_145]\n", "[UNUSED_TOKEN_130]"
+_END = f"</s>{_REWARD}"
+# The id that keeps a picture's places; its embedding is never looked at.
+_PLACE = 0
+
+
+class UnknownRole(Exception):
+    """A message's role is none of the three that the prompt has."""
+
+
+class Message(NamedTuple):
+    """One turn of a conversation."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReferencePrompt:
+    """What the reference feeds its network: ids (tokens,) int32, read out at the last one, and each picture's run."""
+
+    ids: Ids
+    pictures: tuple[PictureRun, ...]
+
+    def cut(self, max_tokens: int) -> "ReferencePrompt":
+        """At most the first tokens, as the reference cuts it, be it inside a picture."""
+        kept = [run for run in self.pictures if run.offset < max_tokens]
+        runs = tuple(PictureRun(run.offset, min(run.tokens, max_tokens - run.offset)) for run in kept)
+        return ReferencePrompt(self.ids[:max_tokens], runs)
+
+
+def render(messages: Sequence[Message]) -> str:
+    """The conversation as the reference writes it, before any picture is placed. Raises UnknownRole."""
+    return "".join(segment.text for segment in [*_turns(messages), template(_END)])
+
+
+class OutcomePrompt:
+    """The prompt of one checkpoint; safe to use from several threads."""
+
+    def __init__(self, spec: IXCRewardSpec, tokenizer: Tokenizer) -> None:
+        """Raises CheckpointError when the tokenizer is not one of this family, or outgrows the embedding."""
+        if tokenizer.size > spec.decoder.vocab_size:
+            raise CheckpointError(f"the tokenizer has {tokenizer.size} ids, the decoder {spec.decoder.vocab_size}")
+        for token in (_START_TURN, _END_TURN.rstrip("\n"), _REWARD, "</s>"):
+            tokenizer.control_id(token)
+        self._tokenizer = tokenizer
+
+    def encode_group(
+        self,
+        messages: Sequence[Message],
+        picture_tokens: Sequence[int],
+        candidates: Sequence[str],
+        control: ControlTokens,
+        max_tokens: int,
+    ) -> EncodedGroup:
+        """Encode each candidate as the assistant's answer to the messages, or say why it cannot be scored.
+
+        Raises MarkerCount when the messages place another number of pictures, and UnknownRole.
+        """
+        answers = [_turns([Message("assistant", candidate)]) for candidate in candidates]
+        return self._encode(messages, picture_tokens, answers, control, max_tokens)
+
+    def encode_conversation(
+        self, messages: Sequence[Message], picture_tokens: Sequence[int], control: ControlTokens, max_tokens: int
+    ) -> EncodedGroup:
+        """Encode a whole conversation, of any length and order of roles, as the only candidate of a group.
+
+        Raises MarkerCount when the messages place another number of pictures, and UnknownRole.
+        """
+        return self._encode(messages, picture_tokens, [[]], control, max_tokens)
+
+    def encode_reference(
+        self, text: str, picture_tokens: Sequence[int], max_tokens: int = MAX_TOKENS
+    ) -> ReferencePrompt:
+        """Encode any text by the reference's own rules, also where they lose what should be scored.
+
+        Pictures that are not marked come after the whole text, but a single one before it. Nothing is added to what
+        has more than `max_tokens`; it is left to the caller to `cut` that.
+        """
+        if len(picture_tokens) == 1 and MARKER not in text:
+            text = MARKER + text
+        parts, runs, length = [self._tokenizer.bos], [], len(self._tokenizer.bos)
+        for index, part in enumerate(text.split(MARKER)):
+            parts.append(self._tokenizer.encode([template(part)]).ids)
+            length += len(parts[-1])
+            if index < len(picture_tokens):
+                runs.append(PictureRun(length, picture_tokens[index]))
+                parts.append(_places(picture_tokens[index]))
+                length += picture_tokens[index]
+            if length > max_tokens:
+                break
+        return ReferencePrompt(np.concatenate(parts), tuple(runs))
+
+    def _encode(
+        self,
+        messages: Sequence[Message],
+        picture_tokens: Sequence[int],
+        answers: Sequence[list[Segment]],
+        control: ControlTokens,
+        max_tokens: int,
+    ) -> EncodedGroup:
+        parts, draft = _place_pictures(_turns(messages), len(picture_tokens)), Draft(max_tokens)
+        try:
+            pictures, found = self._encode_opening(draft, parts, picture_tokens, control == "literal")
+        except TooManyTokens:
+            return EncodedGroup(ids_of(), (), (too_long(max_tokens),) * len(answers))
+        refused = refusal(found, "messages", control)
+        if refused is not None:
+            return EncodedGroup(ids_of(), (), (refused,) * len(answers))
+        head = draft.ids()
+        # An answer begins with a control token, so nothing merges across its seam with the head.
+        encoded = [self._encode_answer(answer, len(head), found, control, max_tokens) for answer in answers]
+        return share_prefix(head, pictures, encoded)
+
+    def _encode_opening(
+        self, draft: Draft, parts: Sequence[Sequence[Segment]], picture_tokens: Sequence[int], literal: bool
+    ) -> tuple[tuple[PictureRun, ...], list[str]]:
+        """Parts of text with pictures between, each part tokenised on its own; returns the control text in them."""
+        pictures: list[PictureRun] = []
+        found: list[str] = []
+        draft.add(self._tokenizer.bos)
+        for index, part in enumerate(parts):
+            if index:
+                pictures.append(PictureRun(draft.length, picture_tokens[index - 1]))
+                draft.add(_places(picture_tokens[index - 1]))
+            ids, control = self._tokenizer.encode(part, literal=literal, max_tokens=draft.room)
+            draft.add(ids)
+            found.extend(control)
+        return tuple(pictures), found
+
+    def _encode_answer(
+        self, answer: list[Segment], before: int, in_messages: Sequence[str], control: ControlTokens, max_tokens: int
+    ) -> EncodedCandidate | Unscorable:
+        if any(MARKER in segment.text for segment in answer):
+            return Unscorable("refused", f"{MARKER} in the candidate: only messages place pictures")
+        draft, literal = Draft(max_tokens - before), control == "literal"
+        try:
+            text = [*answer, template(_END)]
+            ids, found = self._tokenizer.encode(text, literal=literal, max_tokens=draft.room)
+            draft.add(ids)
+        except TooManyTokens:
+            return too_long(max_tokens)
+        detail = describe({"messages": in_messages, "candidate": found}, control)
+        last = ids_of(before + draft.length - 1)
+        return refusal(found, "candidate", control) or EncodedCandidate(ids, last, detail)
+
+
+def _turns(messages: Sequence[Message]) -> list[Segment]:
+    segments: list[Segment] = []
+    for role, content in messages:
+        if role not in get_args(Role):
+            raise UnknownRole(f"the role must be one of {', '.join(get_args(Role))}, found {role!r:.80}")
+        segments += [template(f"{_START_TURN}{role}\n"), Segment(content), template(_END_TURN)]
+    return segments
+
+
+def _place_pictures(turns: Sequence[Segment], pictures: int) -> list[list[Segment]]:
+    """The parts of text between pictures; without a marker all pictures come first. Raises MarkerCount."""
+    parts = split_at_markers(turns, MARKER)
+    if len(parts) == 1:
+        return [[] for _ in range(pictures)] + parts
+    if len(parts) - 1 != pictures:
+        raise MarkerCount("the messages have", MARKER, len(parts) - 1, pictures)
+    return parts
+
+
+def _places(tokens: int) -> Ids:
+    return np.full(tokens, _PLACE, np.int32)

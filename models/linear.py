@@ -1,0 +1,61 @@
+"""A linear map as a checkpoint stores it, with the partial LoRA of picture tokens where a family has it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional
+
+from kernels.partial_lora import partial_lora, partial_lora_reference
+
+_A, _B = "Plora_A.weight", "Plora_B.weight"
+
+
+@dataclass(frozen=True, slots=True)
+class PartialLora:
+    """The low-rank term of picture rows: `a` (rank, in), `b` (out, rank)."""
+
+    a: torch.Tensor
+    b: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """`weight` (out, in), `bias` (out,)."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor | None = None
+    lora: PartialLora | None = None
+
+
+def linear_shapes(
+    name: str, outputs: int, inputs: int, *, bias: bool = False, lora_rank: int = 0
+) -> dict[str, tuple[int, ...]]:
+    """Name → shape of one linear's tensors; a rank of 0 is no partial LoRA."""
+    shapes: dict[str, tuple[int, ...]] = {f"{name}.weight": (outputs, inputs)}
+    if bias:
+        shapes[f"{name}.bias"] = (outputs,)
+    if lora_rank:
+        shapes |= {f"{name}.{_A}": (lora_rank, inputs), f"{name}.{_B}": (outputs, lora_rank)}
+    return shapes
+
+
+def build_linear(tensors: Mapping[str, torch.Tensor], name: str) -> Linear:
+    """Arrange the tensors named by `linear_shapes`."""
+    a, b = tensors.get(f"{name}.{_A}"), tensors.get(f"{name}.{_B}")
+    lora = None if a is None or b is None else PartialLora(a, b)
+    return Linear(tensors[f"{name}.weight"], tensors.get(f"{name}.bias"), lora)
+
+
+def project(linear: Linear, x: torch.Tensor, pictures: torch.Tensor | None = None) -> torch.Tensor:
+    """x (tokens, in) → (tokens, out); `pictures` (rows,) int64 are the picture rows, None when there are none."""
+    if linear.lora is None or pictures is None:
+        return functional.linear(x, linear.weight, linear.bias)
+    return partial_lora(x, linear.weight, linear.bias, linear.lora.a, linear.lora.b, pictures)
+
+
+def project_plain(linear: Linear, x: torch.Tensor, pictures: torch.Tensor | None = None) -> torch.Tensor:
+    """`project` by the reference."""
+    if linear.lora is None or pictures is None:
+        return functional.linear(x, linear.weight, linear.bias)
+    return partial_lora_reference(x, linear.weight, linear.bias, linear.lora.a, linear.lora.b, pictures)

@@ -1,0 +1,49 @@
+import pytest
+import torch
+from torch.nn import functional
+
+from kernels.partial_lora import partial_lora, partial_lora_reference
+
+ROWS = [1, 7, 63, 100]
+
+
+def _random(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)))
+
+
+def _weights(dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """weight, bias, a, b"""
+    return tuple(_random(*shape).to(dtype) / 8 for shape in ((80, 96), (80,), (8, 96), (80, 8)))  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("tokens", ROWS)
+def test_only_the_picture_rows_have_the_low_rank_term(tokens: int) -> None:
+    x, (weight, bias, a, b) = _random(tokens, 96), _weights()
+    rows = torch.arange(0, tokens, 2)
+    expected = functional.linear(x, weight, bias)
+    expected[::2] += x[::2] @ (b @ a).T
+    torch.testing.assert_close(partial_lora_reference(x, weight, bias, a, b, rows), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("tokens", ROWS)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
+def test_partial_lora_is_its_reference(tokens: int, dtype: torch.dtype, tolerance: float) -> None:
+    x, weights = _random(tokens, 96).to(dtype), _weights(dtype)
+    for rows in (torch.arange(tokens), torch.arange(tokens // 3, tokens // 2), torch.arange(0)):
+        ours = partial_lora(x, *weights, rows)
+        torch.testing.assert_close(ours, partial_lora_reference(x, *weights, rows), rtol=tolerance, atol=tolerance)
+
+
+def test_a_text_row_is_bit_for_bit_what_the_plain_linear_gives() -> None:
+    x, (weight, bias, a, b) = _random(63, 96), _weights()
+    ours = partial_lora(x, weight, bias, a, b, torch.arange(20, 40))
+    plain = functional.linear(x, weight, bias)
+    assert torch.equal(ours[:20], plain[:20])
+    assert torch.equal(ours[40:], plain[40:])
+
+
+def test_a_linear_may_have_no_bias() -> None:
+    x, (weight, _, a, b) = _random(7, 96), _weights()
+    rows = torch.tensor([6, 0])
+    expected = partial_lora_reference(x, weight, None, a, b, rows)
+    torch.testing.assert_close(partial_lora(x, weight, None, a, b, rows), expected)
