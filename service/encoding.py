@@ -96,9 +96,10 @@ def ready_group(
     pictures = images.resolve(request.images)
     chosen = [index for index in range(len(request.candidates)) if index not in skip]
     if not all(is_readable(picture) for picture in pictures):
-        return _refuse_all(chosen, "bad_image", "a picture of the group cannot be decoded")
-    refused = [_too_many_steps(model, index) for index in chosen if _is_hopeless(model, request, index)]
-    chosen = [index for index in chosen if index not in {result.index for result in refused}]
+        refused = tuple(_refuse(index, "bad_image", "a picture of the group cannot be decoded") for index in chosen)
+        return ReadyGroup(b"", (), (), {}, (), {}, {}, {}, refused)
+    hopeless = {index for index in chosen if _is_hopeless(model, request, index)}
+    chosen = [index for index in chosen if index not in hopeless]
     steps = {index: _steps(request, index) for index in chosen}
     ranges = {index: merge_steps(parts, request.max_steps) for index, parts in steps.items()}
     grids = [model.grid(picture, request.max_tiles) for picture in pictures]
@@ -115,6 +116,7 @@ def ready_group(
         )
     except MarkerCount as error:
         raise InvalidRequest(f"question: {error}") from None
+    too_many = f"its steps alone make the prompt longer than {model.max_tokens} tokens"
     by_index = {index: encoded.candidates[positions[texts[index]]] for index in chosen}
     distinct = _distinct(by_index)
     return ReadyGroup(
@@ -126,7 +128,10 @@ def ready_group(
         spans={i: step_spans(steps[i], ranges[i]) for i in chosen if isinstance(by_index[i], EncodedCandidate)},
         details={i: found.detail for i, found in by_index.items() if isinstance(found, EncodedCandidate)},
         prompt_tokens={index: encoded.prompt_tokens(positions[texts[index]]) for index in chosen},
-        refused=(*refused, *(_refused(i, found) for i, found in by_index.items() if isinstance(found, Unscorable))),
+        refused=(
+            *(_refuse(index, "too_long", too_many) for index in hopeless),
+            *(_refuse(i, it.reason, it.detail) for i, it in by_index.items() if isinstance(it, Unscorable)),
+        ),
     )
 
 
@@ -136,11 +141,6 @@ def _is_hopeless(model: StepModel, request: ScoreStepsRequest, index: int) -> bo
     steps = len(candidate) if isinstance(candidate, list) else candidate.count(SEPARATOR) + 1
     merged = 1 if request.mode == "whole" else count_merged(steps, request.max_steps)
     return merged * model.prompt.least_step_tokens > model.max_tokens
-
-
-def _too_many_steps(model: StepModel, index: int) -> StepScores:
-    detail = f"its steps alone make the prompt longer than {model.max_tokens} tokens"
-    return StepScores(index=index, status="too_long", retryable=False, detail=detail)
 
 
 def _steps(request: ScoreStepsRequest, index: int) -> list[str]:
@@ -169,10 +169,5 @@ def _job_pictures(
     )
 
 
-def _refused(index: int, why: Unscorable) -> StepScores:
-    return StepScores(index=index, status=why.reason, retryable=False, detail=why.detail)
-
-
-def _refuse_all(indices: Sequence[int], status: Status, detail: str) -> ReadyGroup:
-    refused = tuple(StepScores(index=i, status=status, retryable=False, detail=detail) for i in indices)
-    return ReadyGroup(b"", (), (), {}, (), {}, {}, {}, refused)
+def _refuse(index: int, status: Status, detail: str) -> StepScores:
+    return StepScores(index=index, status=status, retryable=False, detail=detail)

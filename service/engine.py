@@ -98,10 +98,10 @@ class Engine:
             except DeviceFault:
                 raise
             except PictureGone:
-                self._deliver_failed(entry, "the picture is no longer stored", retryable=True)
+                self._deliver_failed(entry, "the picture is no longer stored")
             except Exception:
                 log.exception("a picture of job %s could not be encoded", entry.job.id)
-                self._deliver_failed(entry, "its picture could not be encoded", retryable=True)
+                self._deliver_failed(entry, "its picture could not be encoded")
             else:
                 kept.append(entry)
                 encoded[entry.job.id] = sum(picture.tiles for picture in fresh)
@@ -141,8 +141,8 @@ class Engine:
         outcomes = tuple(Outcome(candidate, "expired", detail=detail) for candidate in entry.candidates)
         self._source.deliver(Delivery(entry.job.id, outcomes))
 
-    def _deliver_failed(self, entry: Waiting, detail: str, *, retryable: bool) -> None:
-        outcomes = tuple(_failed(candidate, detail, retryable) for candidate in entry.candidates)
+    def _deliver_failed(self, entry: Waiting, detail: str) -> None:
+        outcomes = tuple(_failed(candidate, detail) for candidate in entry.candidates)
         self._source.deliver(Delivery(entry.job.id, outcomes))
 
 
@@ -152,5 +152,5 @@ def _outcome(candidate: int, logits: Logits) -> Outcome:
     return Outcome(candidate, "ok", np.ascontiguousarray(logits, np.float32).tobytes())
 
 
-def _failed(candidate: int, detail: str, retryable: bool = True) -> Outcome:
-    return Outcome(candidate, "failed", detail=detail, retryable=retryable)
+def _failed(candidate: int, detail: str) -> Outcome:
+    return Outcome(candidate, "failed", detail=detail)

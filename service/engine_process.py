@@ -26,8 +26,6 @@ from service.job import EngineModel, Job, JobPicture, PictureKey
 from service.queue.frames import Configure, Loading, Ready, StartFailed
 from service.queue.pipe import PipeSource
 
-log = logging.getLogger("service.engine")
-
 Params = ParamSpec("Params")
 Result = TypeVar("Result")
 

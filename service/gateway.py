@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
-from pathlib import Path
 
 from models.checkpoint import CheckpointError, locate
 from service.body import Bodies
@@ -106,7 +105,7 @@ class Gateway:
     def _configuration(self, models: dict[str, StepModel]) -> Configure:
         settings = self.settings
         return Configure(
-            models=tuple(EngineModelSource(name, str(Path(model.directory))) for name, model in models.items()),
+            models=tuple(EngineModelSource(name, str(model.directory)) for name, model in models.items()),
             device=settings.device,
             dtype=settings.dtype,
             threads=settings.threads,

@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import io
-import logging
 import time
 from collections.abc import Sequence
 
@@ -12,8 +11,6 @@ from PIL import Image
 from service.errors import ServiceError
 from service.scoring import Scoring
 from steelyard.schema import ScoreStepsRequest, StepScores
-
-log = logging.getLogger(__name__)
 
 # How far the served path may stand from the plain one, times 1 + |score|.
 _TOLERANCE = {"float32": 1e-5, "bfloat16": 0.05}
@@ -99,10 +96,9 @@ def _canary(model: str) -> ScoreStepsRequest:
     ramp = Image.linear_gradient("L").resize((48, 32))
     picture = io.BytesIO()
     Image.merge("RGB", (ramp, ramp.transpose(Image.Transpose.ROTATE_180), ramp)).save(picture, "PNG")
-    content = picture.getvalue()
     return ScoreStepsRequest(
         question="Where is the picture brightest?",
-        images=["data:image/png;base64," + base64.b64encode(content).decode()],
+        images=["data:image/png;base64," + base64.b64encode(picture.getvalue()).decode()],
         candidates=["The picture shows a gradient.\n\nIt is brightest below.", "Above."],
         model=model,
         priority="online",

@@ -57,7 +57,7 @@ async def caller_of(request: Request) -> str:
 
 Caller = Annotated[str, Depends(caller_of)]
 _ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": ErrorResponse} for status in (401, 404, 409, 413, 415, 422, 429, 500, 503, 504)
+    status: {"model": ErrorResponse} for status in (401, 404, 408, 409, 413, 415, 422, 429, 500, 503, 504)
 }
 
 

@@ -1,6 +1,5 @@
 """The plain network: differentiable all the way down, and equal to the packed one in any company."""
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
@@ -18,6 +17,7 @@ from models.visual_prm import network
 from models.visual_prm.network import VisualPRM, build, picture_features, score, score_plain, tensor_shapes
 from models.visual_prm.spec import read_spec
 from tests.golden import TINY_VISUAL_PRM
+from tests.models.drawing import draw
 
 SPEC = read_spec(TINY_VISUAL_PRM)
 LIMIT = 24
@@ -53,12 +53,7 @@ def _one_thread() -> Iterator[None]:
 def weights(dtype: torch.dtype) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(3)
     shapes = tensor_shapes(SPEC) | {LABELS: (2, SPEC.decoder.hidden_size)}
-    return {name: _draw(shape, generator).to(dtype) for name, shape in shapes.items()}
-
-
-def _draw(shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
-    noise = torch.randn(shape, generator=generator)
-    return 1 + 0.3 * noise if len(shape) == 1 else noise / math.sqrt(math.prod(shape[1:]))
+    return {name: draw(shape, generator).to(dtype) for name, shape in shapes.items()}
 
 
 def tiny(tensors: dict[str, torch.Tensor]) -> VisualPRM:

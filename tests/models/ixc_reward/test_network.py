@@ -1,6 +1,5 @@
 """The network on random weights: packed as plain, differentiable, and each of its parts where it belongs."""
 
-import math
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -22,6 +21,7 @@ from models.ixc_reward.layout import count_tokens
 from models.ixc_reward.network import IXCReward, build, picture_features, score, score_plain, tensor_shapes
 from models.ixc_reward.spec import read_spec
 from tests.golden import IXC_REWARD, TINY_IXC_REWARD
+from tests.models.drawing import draw
 
 SPEC = read_spec(TINY_IXC_REWARD)
 LIMIT = 24
@@ -40,12 +40,7 @@ def _one_thread() -> Iterator[None]:
 
 def weights() -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(3)
-    return {name: _draw(shape, generator) for name, shape in tensor_shapes(SPEC).items()}
-
-
-def _draw(shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
-    noise = torch.randn(shape, generator=generator)
-    return 1 + 0.3 * noise if len(shape) == 1 else noise / math.sqrt(math.prod(shape[1:]))
+    return {name: draw(shape, generator) for name, shape in tensor_shapes(SPEC).items()}
 
 
 def tiny(tensors: dict[str, torch.Tensor]) -> IXCReward:
