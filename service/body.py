@@ -76,7 +76,9 @@ def _describe(error: ValidationError) -> str:
     named: dict[str, str] = {}
     for item in error.errors(include_url=False, include_context=False, include_input=False):
         unknown = item["type"] == "extra_forbidden"
-        place = ".".join(str(part) for part in item["loc"] if unknown or not _is_tag(part))[:_LONGEST_NAME]
+        *inside, last = item["loc"] or ("",)
+        kept = [part for part in inside if not _is_tag(part)] + [last] * (unknown or not _is_tag(last))
+        place = ".".join(map(str, kept))[:_LONGEST_NAME]
         reason = "unknown field" if unknown else item["msg"].removeprefix("Value error, ")
         named[place] = f"{named[place]}, or {reason}" if place in named else reason
     lines = [f"{place}: {reason}" if place else reason for place, reason in named.items()]

@@ -221,6 +221,7 @@ class Scoring:
         ranking = rank(call.flight.results)
         return ScoredGroup(
             id=call.request.id or uuid.uuid4().hex,
+            object="step_scores",
             model=name,
             best=ranking[0] if ranking else None,
             ranking=ranking,

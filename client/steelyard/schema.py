@@ -3,9 +3,9 @@
 Field by field in the server's `/docs`. An unknown field is an error, so that a misspelt option is never ignored.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 ControlTokens = Literal["parse", "literal", "refuse"]
 Priority = Literal["online", "train", "batch"]
@@ -23,6 +23,11 @@ Step = str
 Candidate = Annotated[
     str | Annotated[list[Step], Field(min_length=1, max_length=MOST_ITEMS, fail_fast=True)],
     Field(description="A text, split into steps on blank lines, or the list of its steps."),
+]
+
+Images = Annotated[
+    list[str],
+    Field(max_length=MOST_ITEMS, fail_fast=True, description="Each a `sha256:` id, a data URL or base64."),
 ]
 
 
@@ -44,21 +49,15 @@ class WireRequest(Wire):
         return fields
 
 
-class ScoreStepsRequest(WireRequest):
-    """One question, its pictures and the candidate solutions whose steps are to be scored."""
+class ScoreRequest(WireRequest):
+    """What both kinds of scoring take."""
 
-    question: str = Field(description="May place its pictures with `<image>`; without a marker they come first.")
-    images: list[str] = Field(
-        default=[], max_length=MOST_ITEMS, fail_fast=True, description="Each a `sha256:` id, a data URL or base64."
-    )
-    candidates: list[Candidate] = Field(min_length=1, max_length=MOST_ITEMS, fail_fast=True)
-    model: str | None = Field(None, description="The served name; null when only one process reward model is served.")
+    model: str | None = Field(None, description="The served name; null when only one model of the kind is served.")
     weights: str | None = Field(None, description="The digest of the weights that must score; others are a 409.")
-    mode: Literal["steps", "whole"] = Field("steps", description="`whole` scores the response as one step.")
-    max_steps: int | None = Field(None, ge=1, le=10_000, description="Merge neighbouring steps to at most so many.")
     max_tiles: int | None = Field(None, ge=1, le=64, description="Tiles a picture may be cut into.")
-    aggregate: Aggregate = "mean"
-    control_tokens: ControlTokens = "parse"
+    control_tokens: ControlTokens = Field(
+        "parse", description="Text that spells a control token: becomes one, is spelt out, or is refused."
+    )
     priority: Priority = "train"
     deadline_ms: int | None = Field(None, ge=1, le=2**53, description="Null: 30 s online, 900 s train, none for batch.")
     id: str | None = Field(
@@ -66,17 +65,109 @@ class ScoreStepsRequest(WireRequest):
     )
 
 
-class StepScores(Wire):
-    """One candidate's scores; every score is null unless `status` is `ok`."""
+class ScoreStepsRequest(ScoreRequest):
+    """One question, its pictures and the candidate solutions whose steps are to be scored."""
+
+    question: str = Field(description="May place its pictures with `<image>`; without a marker they come first.")
+    images: Images = []
+    candidates: list[Candidate] = Field(min_length=1, max_length=MOST_ITEMS, fail_fast=True)
+    mode: Literal["steps", "whole"] = Field("steps", description="`whole` scores the response as one step.")
+    max_steps: int | None = Field(None, ge=1, le=10_000, description="Merge neighbouring steps to at most so many.")
+    aggregate: Aggregate = "mean"
+
+
+class TextPart(WireRequest):
+    """Text of a message."""
+
+    type: Literal["text"] = "text"
+    text: str
+
+
+class ImageURL(WireRequest):
+    """Where a picture's bytes are."""
+
+    url: str = Field(description="A `sha256:` id, a data URL or base64.")
+
+
+class ImagePart(WireRequest):
+    """A picture that stands where this part stands."""
+
+    type: Literal["image_url"] = "image_url"
+    image_url: ImageURL
+
+
+class FramesPart(WireRequest):
+    """A video's frames, which the model sees as one picture with a caption over each."""
+
+    type: Literal["video_frames"] = "video_frames"
+    frames: list[str] = Field(min_length=1, max_length=MOST_ITEMS, fail_fast=True, description="Each as in `images`.")
+
+
+Part = Annotated[TextPart | ImagePart | FramesPart, Field(discriminator="type")]
+# Told apart by type, so that a mistake in a part is not also reported as a text that is none.
+Content = Annotated[
+    Annotated[str, Tag("[text]")] | Annotated[list[Part], Field(max_length=MOST_ITEMS, fail_fast=True), Tag("[parts]")],
+    Discriminator(lambda content: "[parts]" if isinstance(content, list | tuple) else "[text]"),
+]
+
+
+class Message(WireRequest):
+    """One turn of a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    content: Content = Field(description="A text, or parts, whose texts are joined as they are.")
+
+
+Messages = Annotated[list[Message], Field(max_length=MOST_ITEMS, fail_fast=True)]
+
+
+class Conversation(WireRequest):
+    """A whole conversation to be scored, whoever speaks last."""
+
+    messages: Messages
+    images: Images = []
+
+
+class ScoreOutcomesRequest(ScoreRequest):
+    """Candidate answers to the same messages and pictures, or whole conversations: one form or the other."""
+
+    messages: Messages | None = Field(
+        None, description="What is answered. May place `images` with `<ImageHere>`; without a marker they come first."
+    )
+    images: Images = []
+    candidates: list[str] | None = Field(None, min_length=1, max_length=MOST_ITEMS, fail_fast=True)
+    conversations: list[Conversation] | None = Field(None, min_length=1, max_length=MOST_ITEMS, fail_fast=True)
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Self:
+        if self.conversations is None:
+            if self.messages is None or self.candidates is None:
+                raise ValueError("needs messages and candidates, or conversations")
+        elif self.messages is not None or self.candidates is not None or self.images:
+            raise ValueError("conversations bring their own messages and images, and have no candidates")
+        return self
+
+
+class CandidateScore(Wire):
+    """What became of one candidate; `score` is null unless `status` is `ok`."""
 
     index: int
     status: Status
     score: float | None = None
+    retryable: bool | None = Field(None, description="Whether to try again when it was not scored.")
+    detail: str | None = None
+
+
+class StepScores(CandidateScore):
+    """One candidate's scores; each of them is null unless `status` is `ok`."""
+
     step_scores: list[float] | None = Field(None, description="P(+) of each step.")
     step_logits: list[float] | None = Field(None, description="Log-odds of `+` over `-`, which do not saturate.")
     step_spans: list[tuple[int, int]] | None = Field(None, description="Code points [start, end) of each step.")
-    retryable: bool | None = None
-    detail: str | None = None
+
+
+class OutcomeScore(CandidateScore):
+    """One candidate's score, the reference's own number: not bounded, and null unless `status` is `ok`."""
 
 
 class Usage(Wire):
@@ -114,7 +205,7 @@ class ScoredGroup(Wire):
     """All of an answer but its results: also the last line of an NDJSON stream."""
 
     id: str
-    object: Literal["step_scores"] = "step_scores"
+    object: Literal["step_scores", "outcome_scores"]
     model: str
     best: int | None
     ranking: list[int] = Field(
@@ -128,7 +219,15 @@ class ScoredGroup(Wire):
 class ScoreStepsResponse(ScoredGroup):
     """One result a candidate, in the caller's order."""
 
+    object: Literal["step_scores"] = "step_scores"
     results: list[StepScores]
+
+
+class ScoreOutcomesResponse(ScoredGroup):
+    """One result a candidate or conversation, in the caller's order."""
+
+    object: Literal["outcome_scores"] = "outcome_scores"
+    results: list[OutcomeScore]
 
 
 class StoredImage(Wire):

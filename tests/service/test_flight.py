@@ -11,6 +11,7 @@ from steelyard.schema import Provenance, ScoredGroup, StepScores, Timings, Usage
 
 GROUP = ScoredGroup(
     id="g",
+    object="step_scores",
     model="m",
     best=0,
     ranking=[0],
