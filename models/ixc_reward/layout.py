@@ -38,6 +38,17 @@ class Layout:
     tile_size: int
 
     @property
+    def across(self) -> int:
+        """Tiles along the long side."""
+        return max(self.columns, self.rows)
+
+    @property
+    def tiles(self) -> int:
+        """What goes through the tower: the whole view too, unless a single tile is just that."""
+        count = self.columns * self.rows
+        return count if count == 1 else count + 1
+
+    @property
     def padded(self) -> Size:
         """(width, height) in pixels."""
         return self.columns * self.tile_size, self.rows * self.tile_size
@@ -56,12 +67,17 @@ def lay_out(width: int, height: int, tile_size: int, max_tiles: int) -> Layout:
     Raises UnusablePicture for what the reference refuses: a strip too thin for so few tiles, or no tile at all.
     """
     long, short = max(width, height), min(width, height)
-    ratio = long / short
-    across = min(ceil(long / tile_size), most_across(ratio, max_tiles))
+    across = min(ceil(long / tile_size), most_across(long / short, max_tiles))
+    return lay_out_across(width, height, tile_size, across)
+
+
+def lay_out_across(width: int, height: int, tile_size: int, across: int) -> Layout:
+    """So many tiles along the picture's long side: what its layout was found to have. Raises UnusablePicture."""
+    ratio = max(width, height) / min(width, height)
     # As the reference computes it, rounding included.
     scaled = int(across * tile_size / ratio)
     if not scaled:
-        raise UnusablePicture(f"{width} × {height} pixels in at most {max_tiles} tiles: its short side vanishes")
+        raise UnusablePicture(f"{width} × {height} pixels, {across} tiles long: scaled, its short side vanishes")
     return _upright(width < height, across * tile_size, scaled, tile_size)
 
 

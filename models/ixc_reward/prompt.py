@@ -42,11 +42,18 @@ class UnknownRole(Exception):
     """A message's role is none of the three that the prompt has."""
 
 
+@dataclass(frozen=True, slots=True)
+class PicturePart:
+    """Where a message holds a picture itself: its index among all the conversation's pictures."""
+
+    index: int
+
+
 class Message(NamedTuple):
-    """One turn of a conversation."""
+    """One turn of a conversation: a text, or texts with pictures between."""
 
     role: Role
-    content: str
+    content: str | Sequence[str | PicturePart]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,7 +72,8 @@ class ReferencePrompt:
 
 def render(messages: Sequence[Message]) -> str:
     """The conversation as the reference writes it, before any picture is placed. Raises UnknownRole."""
-    return "".join(segment.text for segment in [*_turns(messages), template(_END)])
+    turns = [part for part in _turns(messages) if isinstance(part, Segment)]
+    return "".join(segment.text for segment in [*turns, template(_END)])
 
 
 class OutcomePrompt:
@@ -89,9 +97,10 @@ class OutcomePrompt:
     ) -> EncodedGroup:
         """Encode each candidate as the assistant's answer to the messages, or say why it cannot be scored.
 
-        Raises MarkerCount when the messages place another number of pictures, and UnknownRole.
+        `picture_tokens` are those of all pictures: the ones that no message holds itself go to the markers, in order.
+        Raises MarkerCount when the messages place another number of them, and UnknownRole.
         """
-        answers = [_turns([Message("assistant", candidate)]) for candidate in candidates]
+        answers = [[_start("assistant"), Segment(candidate), template(_END_TURN)] for candidate in candidates]
         return self._encode(messages, picture_tokens, answers, control, max_tokens)
 
     def encode_conversation(
@@ -99,7 +108,7 @@ class OutcomePrompt:
     ) -> EncodedGroup:
         """Encode a whole conversation, of any length and order of roles, as the only candidate of a group.
 
-        Raises MarkerCount when the messages place another number of pictures, and UnknownRole.
+        Pictures and errors as for a group.
         """
         return self._encode(messages, picture_tokens, [[]], control, max_tokens)
 
@@ -129,13 +138,13 @@ class OutcomePrompt:
         self,
         messages: Sequence[Message],
         picture_tokens: Sequence[int],
-        answers: Sequence[list[Segment]],
+        answers: Sequence[Sequence[Segment]],
         control: ControlTokens,
         max_tokens: int,
     ) -> EncodedGroup:
-        parts, draft = _place_pictures(_turns(messages), len(picture_tokens)), Draft(max_tokens)
+        opening, draft = _place_pictures(_turns(messages), len(picture_tokens)), Draft(max_tokens)
         try:
-            pictures, found = self._encode_opening(draft, parts, picture_tokens, control == "literal")
+            pictures, found = self._encode_opening(draft, opening, picture_tokens, control == "literal")
         except TooManyTokens:
             return EncodedGroup(ids_of(), (), (too_long(max_tokens),) * len(answers))
         refused = refusal(found, "messages", control)
@@ -147,23 +156,29 @@ class OutcomePrompt:
         return share_prefix(head, pictures, encoded)
 
     def _encode_opening(
-        self, draft: Draft, parts: Sequence[Sequence[Segment]], picture_tokens: Sequence[int], literal: bool
+        self, draft: Draft, opening: "_Opening", picture_tokens: Sequence[int], literal: bool
     ) -> tuple[tuple[PictureRun, ...], list[str]]:
-        """Parts of text with pictures between, each part tokenised on its own; returns the control text in them."""
-        pictures: list[PictureRun] = []
+        """Each picture's run, by its index, and the control text found; every text is tokenised on its own."""
+        runs: dict[int, PictureRun] = {}
         found: list[str] = []
         draft.add(self._tokenizer.bos)
-        for index, part in enumerate(parts):
-            if index:
-                pictures.append(PictureRun(draft.length, picture_tokens[index - 1]))
-                draft.add(_places(picture_tokens[index - 1]))
-            ids, control = self._tokenizer.encode(part, literal=literal, max_tokens=draft.room)
+        for position, text in enumerate(opening.texts):
+            if position:
+                index = opening.pictures[position - 1]
+                runs[index] = PictureRun(draft.length, picture_tokens[index])
+                draft.add(_places(picture_tokens[index]))
+            ids, control = self._tokenizer.encode(text, literal=literal, max_tokens=draft.room)
             draft.add(ids)
             found.extend(control)
-        return tuple(pictures), found
+        return tuple(runs[index] for index in range(len(runs))), found
 
     def _encode_answer(
-        self, answer: list[Segment], before: int, in_messages: Sequence[str], control: ControlTokens, max_tokens: int
+        self,
+        answer: Sequence[Segment],
+        before: int,
+        in_messages: Sequence[str],
+        control: ControlTokens,
+        max_tokens: int,
     ) -> EncodedCandidate | Unscorable:
         if any(MARKER in segment.text for segment in answer):
             return Unscorable("refused", f"{MARKER} in the candidate: only messages place pictures")
@@ -179,23 +194,51 @@ class OutcomePrompt:
         return refusal(found, "candidate", control) or EncodedCandidate(ids, last, detail)
 
 
-def _turns(messages: Sequence[Message]) -> list[Segment]:
-    segments: list[Segment] = []
+@dataclass(frozen=True, slots=True)
+class _Opening:
+    """Runs of text, and the index of the picture that stands between each and the next."""
+
+    texts: list[list[Segment]]
+    pictures: list[int]
+
+
+def _turns(messages: Sequence[Message]) -> list[Segment | PicturePart]:
+    turns: list[Segment | PicturePart] = []
     for role, content in messages:
         if role not in get_args(Role):
             raise UnknownRole(f"the role must be one of {', '.join(get_args(Role))}, found {role!r:.80}")
-        segments += [template(f"{_START_TURN}{role}\n"), Segment(content), template(_END_TURN)]
-    return segments
+        parts = [content] if isinstance(content, str) else content
+        said = [Segment(part) if isinstance(part, str) else part for part in parts]
+        turns += [_start(role), *said, template(_END_TURN)]
+    return turns
 
 
-def _place_pictures(turns: Sequence[Segment], pictures: int) -> list[list[Segment]]:
-    """The parts of text between pictures; without a marker all pictures come first. Raises MarkerCount."""
-    parts = split_at_markers(turns, MARKER)
-    if len(parts) == 1:
-        return [[] for _ in range(pictures)] + parts
-    if len(parts) - 1 != pictures:
-        raise MarkerCount("the messages have", MARKER, len(parts) - 1, pictures)
-    return parts
+def _start(role: Role) -> Segment:
+    return template(f"{_START_TURN}{role}\n")
+
+
+def _place_pictures(turns: Sequence[Segment | PicturePart], pictures: int) -> _Opening:
+    """Pictures that no message holds stand at the markers; without a marker they come first. Raises MarkerCount."""
+    held = {part.index for part in turns if isinstance(part, PicturePart)}
+    loose = [index for index in range(pictures) if index not in held]
+    texts: list[list[Segment]] = [[]]
+    places: list[int | None] = []
+    for part in turns:
+        if isinstance(part, PicturePart):
+            texts.append([])
+            places.append(part.index)
+        else:
+            first, *rest = split_at_markers([part], MARKER)
+            texts[-1] += first
+            texts += rest
+            places += [None] * len(rest)
+    markers = places.count(None)
+    if not markers:
+        return _Opening([[] for _ in loose] + texts, loose + [index for index in places if index is not None])
+    if markers != len(loose):
+        raise MarkerCount("the messages have", MARKER, markers, len(loose))
+    waiting = iter(loose)
+    return _Opening(texts, [next(waiting) if index is None else index for index in places])
 
 
 def _places(tokens: int) -> Ids:

@@ -123,7 +123,7 @@ def _check_served(
     candidate = group.candidates[0]
     if case["expected"]["warned_count_mismatch"]:
         verdict.note = "the reference warns; served with the pictures first"
-        verdict.exactly("warned without a marker", MARKER in "".join(m.content for m in messages), False)
+        verdict.exactly("warned without a marker", MARKER in text_of(case["conversation"]), False)
     elif isinstance(candidate, EncodedCandidate):
         verdict.exactly("served ids", group.ids(0).tolist(), encoded.ids.tolist())
         verdict.exactly("served pictures", group.pictures, encoded.pictures)
