@@ -16,7 +16,7 @@ from service.queue.pipe import PipeSource
 class Stub:
     """Every step has the log-odds 0."""
 
-    def encode(self, picture: JobPicture, content: bytes) -> object:
+    def encode(self, picture: JobPicture, contents: Sequence[bytes]) -> object:
         return None
 
     def score(self, batch: Sequence[Waiting], features: Mapping[PictureKey, object]) -> list[Logits]:

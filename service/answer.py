@@ -1,21 +1,11 @@
-"""From a job's outcomes to the results, the ranking and the costs that its caller reads."""
+"""What a group's results and deliveries come to: the ranking and the costs that its caller reads."""
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from service.encoding import ReadyGroup
-from service.job import Delivery, Outcome
-from steelyard.schema import Aggregate, StepScores, Usage
-
-_AGGREGATE: dict[Aggregate, Callable[[Sequence[float]], float]] = {
-    "mean": lambda scores: sum(scores) / len(scores),
-    "min": min,
-    "max": max,
-    "product": math.prod,
-    "last": lambda scores: scores[-1],
-    "sum": sum,
-}
+from service.gateway_model import ReadyGroup
+from service.job import Delivery
+from steelyard.schema import CandidateScore, Usage
 
 
 @dataclass(slots=True)
@@ -46,37 +36,7 @@ class Costs:
         )
 
 
-def results_of(outcome: Outcome, group: ReadyGroup, aggregate: Aggregate) -> list[StepScores]:
-    """One result for each of the caller's candidates that this outcome stands for."""
-    places = group.places[outcome.candidate]
-    if outcome.status != "ok":
-        return [
-            StepScores(index=i, status=outcome.status, retryable=outcome.retryable, detail=outcome.detail)
-            for i in places
-        ]
-    logits = outcome.scores().astype(float)
-    margins = (logits[:, 0] - logits[:, 1]).tolist()
-    scores = [_sigmoid(margin) for margin in margins]
-    return [
-        StepScores(
-            index=index,
-            status="ok",
-            score=_AGGREGATE[aggregate](scores),
-            step_scores=scores,
-            step_logits=margins,
-            step_spans=group.spans[index],
-            detail=group.details.get(index),
-        )
-        for index in places
-    ]
-
-
-def _sigmoid(x: float) -> float:
-    """Without overflow at either end."""
-    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
-
-
-def rank(results: Sequence[StepScores]) -> list[int]:
+def rank(results: Sequence[CandidateScore]) -> list[int]:
     """Best first; ties in the caller's order."""
     scored = sorted((r.index, r.score) for r in results if r.score is not None)
     return [index for index, _ in sorted(scored, key=lambda pair: -pair[1])]

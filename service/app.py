@@ -15,7 +15,7 @@ from service.gateway import Gateway
 from service.middleware import EveryRequest
 from service.routes import router
 from service.settings import Settings
-from steelyard.schema import ScoreStepsRequest
+from steelyard.schema import ScoreOutcomesRequest, ScoreStepsRequest
 
 
 def create_app(
@@ -85,8 +85,10 @@ def _describe_bodies(app: FastAPI) -> None:
 
     def openapi() -> dict[str, Any]:
         document = generate()
-        schema = ScoreStepsRequest.model_json_schema(ref_template="#/components/schemas/{model}")
-        document["components"]["schemas"]["ScoreStepsRequest"] = schema
+        schemas = document["components"]["schemas"]
+        for request in (ScoreStepsRequest, ScoreOutcomesRequest):
+            schema = request.model_json_schema(ref_template="#/components/schemas/{model}")
+            schemas |= schema.pop("$defs", {}) | {request.__name__: schema}
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
-from service.job import Job
+from service.job import Job, JobPicture, PictureKey
 
 # A job that was in hand when two workers died is tried once more, with nobody else in the batch.
 ALONE_AFTER_DEATHS = 2
@@ -19,20 +20,23 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A job and which of its candidates are still to be scored."""
+    """A job and which of its candidates are still to be scored; `pictures` are those that they have, each once."""
 
     job: Job
     candidates: tuple[int, ...]
     tokens: int
+    pictures: tuple[JobPicture, ...]
 
     @classmethod
     def of(cls, job: Job, candidates: Iterable[int]) -> "Waiting":
         chosen = tuple(candidates)
-        return cls(job, chosen, sum(job.tokens(candidate) for candidate in chosen))
+        pictures = {job.key(picture): picture for picture in _pictures(job, chosen)}
+        tokens = sum(job.tokens(candidate) for candidate in chosen)
+        return cls(job, chosen, tokens, tuple(pictures.values()))
 
     @property
     def tiles(self) -> int:
-        return sum(picture.tiles for picture in self.job.pictures)
+        return sum(picture.tiles for picture in self.pictures)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +97,17 @@ def _may_share(first: Job, other: Job) -> bool:
 
 def _split(entry: Waiting, budget: Budget) -> tuple[Waiting, Waiting]:
     """As many candidates as the budget holds, at least one; and the rest."""
-    total, count = 0, 0
-    for candidate in entry.candidates:
-        total += entry.job.tokens(candidate)
-        if count and total > budget.tokens:
+    job, candidates = entry.job, entry.candidates
+    tokens, count = 0, 0
+    tiles: dict[PictureKey, int] = {}
+    for candidate in candidates:
+        tokens += job.tokens(candidate)
+        tiles |= {job.key(picture): picture.tiles for picture in job.candidates[candidate].pictures}
+        if count and (tokens > budget.tokens or sum(tiles.values()) > budget.tiles):
             break
         count += 1
-    job, candidates = entry.job, entry.candidates
     return Waiting.of(job, candidates[:count]), Waiting.of(job, candidates[count:])
+
+
+def _pictures(job: Job, candidates: Iterable[int]) -> Iterable[JobPicture]:
+    return job.pictures or chain.from_iterable(job.candidates[candidate].pictures for candidate in candidates)

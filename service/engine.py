@@ -5,7 +5,7 @@ While a forward runs the next batch grows in the queue; an idle engine starts on
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -18,13 +18,15 @@ from service.queue import Source
 log = logging.getLogger(__name__)
 
 Logits = npt.NDArray[np.float32]
+# A job's id and the index of a candidate in it.
+Place = tuple[str, int]
 
 
 class Scorer(Protocol):
     """A loaded model as the engine drives it."""
 
-    def encode(self, picture: JobPicture, content: bytes) -> object:
-        """A picture's features, to be handed back to `score`."""
+    def encode(self, picture: JobPicture, contents: Sequence[bytes]) -> object:
+        """A picture's features, to be handed back to `score`; `contents` are the bytes of its files."""
         ...
 
     def score(self, batch: Sequence[Waiting], features: Mapping[PictureKey, object]) -> list[Logits]:
@@ -72,56 +74,70 @@ class Engine:
     def _serve(self, batch: Sequence[Waiting]) -> None:
         self._source.begin([entry.job.id for entry in batch])
         started = time.time()
-        batch, encoded = self._encode(batch)
-        outcomes = self._outcomes(batch) if batch else {}
+        tiles, broken = self._encode(batch)
+        outcomes = _lost(batch, broken)
+        sound = _without(batch, outcomes) if outcomes else batch
+        outcomes |= self._outcomes(sound) if sound else {}
         forward_ms = (time.time() - started) * 1000
+        computed = {entry.job.id: entry.tokens for entry in sound}
         for entry in batch:
             self._source.deliver(
                 Delivery(
                     job=entry.job.id,
                     outcomes=tuple(outcomes[entry.job.id, candidate] for candidate in entry.candidates),
-                    computed_tokens=entry.tokens,
-                    tiles=encoded.get(entry.job.id, 0),
+                    computed_tokens=computed.get(entry.job.id, 0),
+                    tiles=tiles[entry.job.id],
                     queue_ms=max(0.0, (started - entry.job.submitted) * 1000),
                     forward_ms=forward_ms,
                 )
             )
 
-    def _encode(self, batch: Sequence[Waiting]) -> tuple[list[Waiting], dict[str, int]]:
-        """Features of all the batch's pictures; a job whose picture fails is answered and leaves the batch."""
+    def _encode(self, batch: Sequence[Waiting]) -> tuple[dict[str, int], dict[PictureKey, str]]:
+        """Features of all the batch's pictures; returns the tiles encoded for each job, and why pictures failed."""
         known, self._features = self._features, {}
-        kept: list[Waiting] = []
-        encoded: dict[str, int] = {}
+        broken: dict[PictureKey, str] = {}
+        tiles: dict[str, int] = {}
         for entry in batch:
-            try:
-                fresh = [picture for picture in entry.job.pictures if self._place(entry.job, picture, known)]
-            except DeviceFault:
-                raise
-            except PictureGone:
-                self._deliver_failed(entry, "the picture is no longer stored")
-            except Exception:
-                log.exception("a picture of job %s could not be encoded", entry.job.id)
-                self._deliver_failed(entry, "its picture could not be encoded")
-            else:
-                kept.append(entry)
-                encoded[entry.job.id] = sum(picture.tiles for picture in fresh)
-        return kept, encoded
+            fresh = [picture for picture in entry.pictures if self._place(entry.job, picture, known, broken)]
+            tiles[entry.job.id] = sum(picture.tiles for picture in fresh)
+        return tiles, broken
 
-    def _place(self, job: Job, picture: JobPicture, known: Mapping[PictureKey, object]) -> bool:
-        """Put a picture's features among the batch's; true when they had to be computed."""
+    def _place(
+        self,
+        job: Job,
+        picture: JobPicture,
+        known: Mapping[PictureKey, object],
+        broken: dict[PictureKey, str],
+    ) -> bool:
+        """Put a picture's features among the batch's, or why there are none; true when they had to be computed."""
         key = job.key(picture)
-        if key in self._features:
+        if key in self._features or key in broken:
             return False
         if key in known:
             self._features[key] = known[key]
             return False
-        content = self._source.blob(picture.digest)
-        if content is None:
-            raise PictureGone
-        self._features[key] = self._scorers[job.model].encode(picture, content)
-        return True
+        try:
+            self._features[key] = self._scorers[job.model].encode(picture, self._contents(picture))
+        except DeviceFault:
+            raise
+        except PictureGone:
+            broken[key] = "the picture is no longer stored"
+        except Exception:
+            log.exception("a picture of job %s could not be encoded", job.id)
+            broken[key] = "its picture could not be encoded"
+        return key not in broken
 
-    def _outcomes(self, batch: Sequence[Waiting]) -> dict[tuple[str, int], Outcome]:
+    def _contents(self, picture: JobPicture) -> list[bytes]:
+        """Raises PictureGone."""
+        contents = []
+        for digest in picture.digests:
+            content = self._source.blob(digest)
+            if content is None:
+                raise PictureGone
+            contents.append(content)
+        return contents
+
+    def _outcomes(self, batch: Sequence[Waiting]) -> dict[Place, Outcome]:
         """A forward that raises is tried again in halves until the guilty candidate is alone."""
         places = [(entry.job.id, candidate) for entry in batch for candidate in entry.candidates]
         try:
@@ -141,9 +157,24 @@ class Engine:
         outcomes = tuple(Outcome(candidate, "expired", detail=detail) for candidate in entry.candidates)
         self._source.deliver(Delivery(entry.job.id, outcomes))
 
-    def _deliver_failed(self, entry: Waiting, detail: str) -> None:
-        outcomes = tuple(_failed(candidate, detail) for candidate in entry.candidates)
-        self._source.deliver(Delivery(entry.job.id, outcomes))
+
+def _lost(batch: Sequence[Waiting], broken: Mapping[PictureKey, str]) -> dict[Place, Outcome]:
+    """The candidates that a picture without features keeps from being scored."""
+    return {
+        (entry.job.id, candidate): _failed(candidate, broken[entry.job.key(picture)])
+        for entry in (batch if broken else ())
+        for candidate in entry.candidates
+        for picture in entry.job.pictures_of(candidate)
+        if entry.job.key(picture) in broken
+    }
+
+
+def _without(batch: Sequence[Waiting], lost: Collection[Place]) -> list[Waiting]:
+    left = [
+        Waiting.of(entry.job, (candidate for candidate in entry.candidates if (entry.job.id, candidate) not in lost))
+        for entry in batch
+    ]
+    return [entry for entry in left if entry.candidates]
 
 
 def _outcome(candidate: int, logits: Logits) -> Outcome:

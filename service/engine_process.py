@@ -8,83 +8,20 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial, wraps
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import ParamSpec, TypeVar
 
 import torch
 
-from models.candidate import Candidate, PlacedPicture
 from models.checkpoint import CheckpointError, weights_digest
 from models.registry import identify
-from models.tiling import cut, open_rgb
-from models.visual_prm import network as visual_prm
-from service.batching import Budget, Waiting
-from service.engine import DeviceFault, Engine, Logits, Scorer
-from service.job import EngineModel, Job, JobPicture, PictureKey
+from service.batching import Budget
+from service.engine import Engine, Scorer
+from service.job import EngineModel
 from service.queue.frames import Configure, Loading, Ready, StartFailed
 from service.queue.pipe import PipeSource
-
-Params = ParamSpec("Params")
-Result = TypeVar("Result")
-
-
-def _raising_device_faults(method: Callable[Params, Result]) -> Callable[Params, Result]:
-    """A fault of the accelerator is no candidate's fault, and every later call would raise it again."""
-
-    @wraps(method)
-    def guarded(*args: Params.args, **kwargs: Params.kwargs) -> Result:
-        try:
-            return method(*args, **kwargs)
-        except torch.OutOfMemoryError:
-            raise
-        except torch.AcceleratorError as error:
-            raise DeviceFault(str(error)) from error
-
-    return guarded
-
-
-class VisualPRMScorer:
-    """A VisualPRM network as the engine drives it."""
-
-    def __init__(self, model: visual_prm.VisualPRM) -> None:
-        self._model = model
-
-    @classmethod
-    def load(
-        cls, directory: Path, dtype: torch.dtype, device: torch.device, progress: Callable[[int, int], None]
-    ) -> "VisualPRMScorer":
-        """Raises CheckpointError."""
-        return cls(visual_prm.load(directory, dtype, device, progress))
-
-    @_raising_device_faults
-    @torch.inference_mode()
-    def encode(self, picture: JobPicture, content: bytes) -> torch.Tensor:
-        spec = self._model.spec
-        tiles = cut(open_rgb(content), picture.grid, spec.tile_size, spec.thumbnail)
-        return visual_prm.picture_features(self._model, tiles)
-
-    @_raising_device_faults
-    @torch.inference_mode()
-    def score(self, batch: Sequence[Waiting], features: Mapping[PictureKey, object]) -> list[Logits]:
-        candidates = [_candidate(entry.job, index, features) for entry in batch for index in entry.candidates]
-        if batch[0].job.plain:
-            return [visual_prm.score_plain(self._model, candidate).cpu().numpy() for candidate in candidates]
-        return visual_prm.score(self._model, candidates)
-
-
-# By the family's name in the registry.
-_SCORERS = {"visual_prm": VisualPRMScorer}
-
-
-def _candidate(job: Job, index: int, features: Mapping[PictureKey, object]) -> Candidate:
-    placed = []
-    for picture in job.pictures:
-        rows = features[job.key(picture)]
-        assert isinstance(rows, torch.Tensor)
-        placed.append(PlacedPicture(picture.offset, rows))
-    return Candidate(job.ids(index), job.readouts(index), tuple(placed))
+from service.scorers import load_scorer
 
 
 def resolve_device(device: str) -> torch.device:
@@ -114,7 +51,7 @@ def load_models(configure: Configure, source: PipeSource) -> tuple[dict[str, Sco
     for model in configure.models:
         directory = Path(model.directory)
         report = partial(_report, source, model.name)
-        scorers[model.name] = _SCORERS[identify(directory).name].load(directory, dtype, device, report)
+        scorers[model.name] = load_scorer(identify(directory), directory, dtype, device, report)
         loaded.append(EngineModel(model.name, weights_digest(directory), str(dtype).removeprefix("torch.")))
     return scorers, Ready(tuple(loaded))
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
 from service.errors import ServiceError
-from steelyard.schema import ScoredGroup, StepScores
+from steelyard.schema import CandidateScore, ScoredGroup
 
 
 class Abandoned(Exception):
@@ -16,7 +16,7 @@ class Flight:
     """Results in the order in which they become known, then the rest of the answer or an error."""
 
     def __init__(self) -> None:
-        self.results: list[StepScores] = []
+        self.results: list[CandidateScore] = []
         self._group: ScoredGroup | None = None
         self._error: BaseException | None = None
         self._changed = asyncio.Event()
@@ -41,7 +41,7 @@ class Flight:
     def abandoned(self) -> bool:
         return isinstance(self._error, Abandoned)
 
-    def publish(self, result: StepScores) -> None:
+    def publish(self, result: CandidateScore) -> None:
         self.results.append(result)
         self._notify()
 
@@ -57,7 +57,7 @@ class Flight:
                 self._error = Abandoned()
                 self._task.cancel()
 
-    async def stream(self) -> AsyncIterator[StepScores]:
+    async def stream(self) -> AsyncIterator[CandidateScore]:
         """Each result once, from the first on. Raises what stopped the scoring."""
         sent = 0
         while not (self.landed or self.failed) or sent < len(self.results):

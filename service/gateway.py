@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 from models.checkpoint import CheckpointError, locate
 from service.body import Bodies
-from service.encoding import StepModel, read_model
+from service.encoding import read_model
 from service.engine_child import EngineStartError
+from service.gateway_model import GatewayModel
 from service.health import Canaries, Unhealthy
 from service.images import ImageStore
 from service.metrics import Metrics
@@ -32,6 +33,7 @@ class Gateway:
             ttl_s=settings.image_ttl_s,
             max_image_bytes=settings.max_image_bytes,
             max_pixels=settings.max_image_pixels,
+            max_call_pixels=settings.max_call_pixels,
         )
         self.bodies = Bodies(settings.max_reading_bytes)
         self.failure: str | None = None
@@ -92,7 +94,7 @@ class Gateway:
         await self.canaries.learn()
         self.scoring = scoring
 
-    def _read(self, name: str, source: str) -> StepModel:
+    def _read(self, name: str, source: str) -> GatewayModel:
         log.info("loading %s from %s", name, source)
         return read_model(name, locate(source), self.settings.max_tokens)
 
@@ -102,7 +104,7 @@ class Gateway:
         if self.queue is not None:
             self.metrics.engine_restarts.set(self.queue.restarts)
 
-    def _configuration(self, models: dict[str, StepModel]) -> Configure:
+    def _configuration(self, models: dict[str, GatewayModel]) -> Configure:
         settings = self.settings
         return Configure(
             models=tuple(EngineModelSource(name, str(model.directory)) for name, model in models.items()),

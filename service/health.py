@@ -5,12 +5,22 @@ import base64
 import io
 import time
 from collections.abc import Sequence
+from typing import TypedDict
 
 from PIL import Image
 
 from service.errors import ServiceError
+from service.gateway_model import GatewayModel
 from service.scoring import Scoring
-from steelyard.schema import ScoreStepsRequest, StepScores
+from steelyard.schema import (
+    CandidateScore,
+    Message,
+    Priority,
+    ScoreOutcomesRequest,
+    ScoreRequest,
+    ScoreStepsRequest,
+    StepScores,
+)
 
 # How far the served path may stand from the plain one, times 1 + |score|.
 _TOLERANCE = {"float32": 1e-5, "bfloat16": 0.05}
@@ -23,6 +33,13 @@ _PATIENCE_FACTOR = 5.0
 _A_DAY_MS = 86_400_000
 
 
+class _Call(TypedDict):
+    model: str
+    priority: Priority
+    max_tiles: int
+    deadline_ms: int
+
+
 class Unhealthy(Exception):
     """A canary did not come back as it should; the message says which and why."""
 
@@ -32,7 +49,7 @@ class Canaries:
 
     def __init__(self, scoring: Scoring) -> None:
         self._scoring = scoring
-        self._expected: dict[str, list[StepScores]] = {}
+        self._expected: dict[str, list[CandidateScore]] = {}
         self._patience_s = float("inf")
         self._checked = float("-inf")
         self._failure: str | None = None
@@ -43,7 +60,7 @@ class Canaries:
         """Compute what is expected of each model, and check it once. Raises Unhealthy."""
         for name in self._scoring.models:
             try:
-                self._expected[name] = await self._scoring.oracle(_canary(name))
+                self._expected[name] = await self._scoring.oracle(_canary(self._scoring.models[name]))
             except ServiceError as error:
                 raise Unhealthy(f"{name}: the canary could not be scored: {error}") from None
         started = time.monotonic()
@@ -72,10 +89,10 @@ class Canaries:
         self._checked = float("-inf")
         self._failure = None
 
-    async def _check(self, name: str, expected: Sequence[StepScores]) -> None:
+    async def _check(self, name: str, expected: Sequence[CandidateScore]) -> None:
         try:
             async with asyncio.timeout(self._patience_s):
-                found = await self._scoring.served(_canary(name))
+                found = await self._scoring.served(_canary(self._scoring.models[name]))
         except TimeoutError:
             raise Unhealthy(f"{name}: the canary got no answer within {self._patience_s:.0f} s") from None
         tolerance = _TOLERANCE[self._scoring.provenance(self._scoring.models[name]).dtype]
@@ -83,26 +100,32 @@ class Canaries:
             _compare(name, one, other, tolerance)
 
 
-def _compare(name: str, expected: StepScores, found: StepScores, tolerance: float) -> None:
-    if expected.step_scores is None or found.step_scores is None:
+def _compare(name: str, expected: CandidateScore, found: CandidateScore, tolerance: float) -> None:
+    if expected.score is None or found.score is None:
         raise Unhealthy(f"{name}: the canary was not scored: {found.detail or expected.detail}")
-    for one, other in zip(expected.step_scores, found.step_scores, strict=True):
-        if abs(one - other) > tolerance * (1 + abs(one)):
+    for one, other in zip(_numbers(expected), _numbers(found), strict=True):
+        # Written so that a NaN is never near enough.
+        if not abs(one - other) <= tolerance * (1 + abs(one)):
             raise Unhealthy(f"{name}: the canary's score is {other:.6f}, the plain path's {one:.6f}")
 
 
-def _canary(model: str) -> ScoreStepsRequest:
+def _numbers(result: CandidateScore) -> Sequence[float]:
+    if isinstance(result, StepScores) and result.step_scores is not None:
+        return result.step_scores
+    return [] if result.score is None else [result.score]
+
+
+def _canary(model: GatewayModel) -> ScoreRequest:
     """A picture with a gradient, a question, and two candidates of different lengths."""
     ramp = Image.linear_gradient("L").resize((48, 32))
-    picture = io.BytesIO()
-    Image.merge("RGB", (ramp, ramp.transpose(Image.Transpose.ROTATE_180), ramp)).save(picture, "PNG")
-    return ScoreStepsRequest(
-        question="Where is the picture brightest?",
-        images=["data:image/png;base64," + base64.b64encode(picture.getvalue()).decode()],
-        candidates=["The picture shows a gradient.\n\nIt is brightest below.", "Above."],
-        model=model,
-        priority="online",
-        max_tiles=1,
-        # How long it may take is this module's to say.
-        deadline_ms=_A_DAY_MS,
-    )
+    file = io.BytesIO()
+    Image.merge("RGB", (ramp, ramp.transpose(Image.Transpose.ROTATE_180), ramp)).save(file, "PNG")
+    images = ["data:image/png;base64," + base64.b64encode(file.getvalue()).decode()]
+    question = "Where is the picture brightest?"
+    candidates = ["The picture shows a gradient.\n\nIt is brightest below.", "Above."]
+    # How long it may take is this module's to say.
+    call: _Call = {"model": model.name, "priority": "online", "max_tiles": 1, "deadline_ms": _A_DAY_MS}
+    if model.kind == "steps":
+        return ScoreStepsRequest(question=question, images=images, candidates=[*candidates], **call)
+    asked = [Message(role="user", content=question)]
+    return ScoreOutcomesRequest(messages=asked, images=images, candidates=candidates, **call)

@@ -2,16 +2,17 @@
 
 import binascii
 import hashlib
+import sys
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
 import pybase64
 
-from models.tiling import NotAPicture, UnreadablePicture, open_rgb, read_header
+from models.tiling import Header, NotAPicture, UnreadablePicture, open_rgb, read_header
 from models.tiling import TooManyPixels as _TooManyPixels
 from service.errors import ImageTooLarge, InvalidRequest, TooManyPixels, UnknownImage, UnsupportedImage
 
@@ -22,6 +23,7 @@ class Image:
 
     id: str
     content: bytes
+    format: str
     width: int
     height: int
     used: float
@@ -34,11 +36,20 @@ class ImageStore:
     Safe to use from several threads.
     """
 
-    def __init__(self, *, budget_bytes: int, ttl_s: float, max_image_bytes: int, max_pixels: int) -> None:
+    def __init__(
+        self,
+        *,
+        budget_bytes: int,
+        ttl_s: float,
+        max_image_bytes: int,
+        max_pixels: int,
+        max_call_pixels: int = sys.maxsize,
+    ) -> None:
         self._budget_bytes = budget_bytes
         self._ttl_s = ttl_s
         self._max_image_bytes = max_image_bytes
         self._max_pixels = max_pixels
+        self._max_call_pixels = max_call_pixels
         self._lock = threading.Lock()
         self._images: OrderedDict[str, Image] = OrderedDict()
         self.bytes = 0
@@ -51,7 +62,8 @@ class ImageStore:
         known = self._find(image_id)
         if known is not None:
             return known
-        image = Image(image_id, content, *self._size(content), used=time.monotonic())
+        header = self._header(content)
+        image = Image(image_id, content, header.format, header.width, header.height, used=time.monotonic())
         with self._lock:
             # Another thread may have put the same bytes meanwhile.
             kept = self._images.setdefault(image_id, image)
@@ -60,18 +72,22 @@ class ImageStore:
             self._evict()
         return kept
 
-    def resolve(self, references: Sequence[str]) -> list[Image]:
-        """The pictures that a request names or carries, in its order.
+    def resolve(self, references: Iterable[str]) -> dict[str, Image]:
+        """The pictures that a call names or carries, by how it does.
 
         Raises UnknownImage with every id that is not stored, InvalidRequest for what is neither id, data URL
-        nor base64, and what `put` raises.
+        nor base64, TooManyPixels for what is too much in all, and what `put` raises.
         """
-        found = [self._find(reference) if _is_id(reference) else None for reference in references]
-        missing = [r for r, image in zip(references, found, strict=True) if _is_id(r) and image is None]
+        found = {reference: self._find(reference) if _is_id(reference) else None for reference in references}
+        missing = [reference for reference, image in found.items() if image is None and _is_id(reference)]
         if missing:
-            names = ", ".join(dict.fromkeys(missing))
-            raise UnknownImage(f"not stored here (any more): {names}; send them again with PUT /images")
-        return [image or self.put(_decode(r)) for r, image in zip(references, found, strict=True)]
+            raise UnknownImage(f"not stored here (any more): {', '.join(missing)}; send them again with PUT /images")
+        resolved = {reference: image or self.put(_decode(reference)) for reference, image in found.items()}
+        pixels = sum({image.id: image.width * image.height for image in resolved.values()}.values())
+        if pixels > self._max_call_pixels:
+            limit = self._max_call_pixels
+            raise TooManyPixels(f"the pictures of this call have {pixels} pixels in all; the limit is {limit}")
+        return resolved
 
     def _find(self, image_id: str) -> Image | None:
         with self._lock:
@@ -91,15 +107,14 @@ class ImageStore:
             del self._images[image.id]
             self.bytes -= len(image.content)
 
-    def _size(self, content: bytes) -> tuple[int, int]:
+    def _header(self, content: bytes) -> Header:
         try:
-            header = read_header(content, self._max_pixels)
+            return read_header(content, self._max_pixels)
         except NotAPicture:
             raise UnsupportedImage("not a picture that this server reads: PNG, JPEG, GIF, BMP, WebP or TIFF") from None
         except _TooManyPixels as error:
             size = f"{error.width} × {error.height}"
             raise TooManyPixels(f"the picture has {size} pixels; the limit is {self._max_pixels}") from None
-        return header.width, header.height
 
 
 def is_readable(image: Image) -> bool:

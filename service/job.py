@@ -11,15 +11,20 @@ import numpy.typing as npt
 
 Ids = npt.NDArray[np.int32]
 JobStatus = Literal["ok", "expired", "failed"]
-# Model, digest of the bytes, grid: what a picture's features depend on.
-PictureKey = tuple[str, str, tuple[int, int]]
+# Model, digests of the files, whether they are a video's frames, grid: what a picture's features depend on.
+PictureKey = tuple[str, tuple[str, ...], bool, tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
 class JobPicture:
-    """A picture by the hash of its bytes, how it is cut, and where its tokens stand in the prefix."""
+    """A picture by the hash of its bytes, how it is cut, and where its tokens stand in the prompt.
 
-    digest: str
+    `digests` has one hash, or with `frames` those of a video's frames, which the model sees as one picture.
+    `grid` is (columns, rows) of tiles; `tiles` is what goes through the tower.
+    """
+
+    digests: tuple[str, ...]
+    frames: bool
     grid: tuple[int, int]
     tiles: int
     offset: int
@@ -28,16 +33,21 @@ class JobPicture:
 
 @dataclass(frozen=True, slots=True)
 class JobCandidate:
-    """The ids after the shared prefix, and the read-outs as positions in the whole prompt; int32 bytes."""
+    """The ids after the shared prefix, and the read-outs as positions in the whole prompt; int32 bytes.
+
+    `pictures` are those that are not the whole group's, as whole conversations bring them.
+    """
 
     suffix: bytes
     readouts: bytes
+    pictures: tuple[JobPicture, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """One group: the shared prefix's ids once, then each distinct candidate.
 
+    `pictures` are every candidate's, in the same places; a group whose candidates bring their own has none.
     `deadline` is in seconds of the wall clock, None for none; `rank` is 0 for online, 1 for train, 2 for batch.
     `deaths` counts the workers that died with this job in hand, `done` names the candidates that had an outcome by
     then. `plain` asks for the unshared oracle path.
@@ -60,8 +70,12 @@ class Job:
         """The candidates still to be scored."""
         return tuple(index for index in range(len(self.candidates)) if index not in self.done)
 
+    def pictures_of(self, index: int) -> tuple[JobPicture, ...]:
+        """A candidate's pictures in the order of their places: it has the group's or its own."""
+        return self.pictures or self.candidates[index].pictures
+
     def key(self, picture: JobPicture) -> PictureKey:
-        return self.model, picture.digest, picture.grid
+        return self.model, picture.digests, picture.frames, picture.grid
 
     def ids(self, index: int) -> Ids:
         """The whole prompt of a candidate, (tokens,) int32."""
@@ -76,7 +90,10 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one candidate of a job; `logits` are (read-outs, 2) float32 bytes when `ok`."""
+    """What became of one candidate of a job; `logits` are (read-outs, labels) float32 bytes when `ok`.
+
+    `labels` are the rows of the model's head: `+` and `-` of a process reward model, one of an outcome reward model.
+    """
 
     candidate: int
     status: JobStatus
@@ -84,8 +101,9 @@ class Outcome:
     detail: str | None = None
     retryable: bool = True
 
-    def scores(self) -> npt.NDArray[np.float32]:
-        return np.frombuffer(self.logits, np.float32).reshape(-1, 2)
+    def values(self, labels: int) -> npt.NDArray[np.float64]:
+        """(read-outs, labels)."""
+        return np.frombuffer(self.logits, np.float32).reshape(-1, labels).astype(float)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from service.errors import IdReused
 from service.flight import Flight
+from steelyard.schema import StepScores
 
 Key = tuple[str, str]  # caller, id
 
@@ -80,5 +81,5 @@ class ReplayStore:
 
 def _size(flight: Flight) -> int:
     """About what its answer weighs in memory: some numbers a step, some fields a candidate."""
-    steps = sum(len(result.step_scores or ()) for result in flight.results)
+    steps = sum(len(result.step_scores or ()) for result in flight.results if isinstance(result, StepScores))
     return 1000 + 400 * len(flight.results) + 200 * steps

@@ -18,14 +18,17 @@ from service.metrics import CONTENT_TYPE
 from service.middleware import CLIENT_CLOSED_REQUEST
 from service.scoring import Scoring
 from steelyard.schema import (
+    CandidateScore,
     ErrorResponse,
     ModelLimits,
     ScoredGroup,
+    ScoreOutcomesRequest,
+    ScoreOutcomesResponse,
+    ScoreRequest,
     ScoreStepsRequest,
     ScoreStepsResponse,
     ServedModel,
     ServedModels,
-    StepScores,
     StoredImage,
 )
 
@@ -73,22 +76,18 @@ def _body(schema: dict[str, Any], media_type: str = "application/json") -> dict[
     summary="Score every step of every candidate of one group",
 )
 async def score_steps(request: Request, name: Caller) -> Response:
-    gateway = gateway_of(request)
-    async with gateway.bodies.read(request, gateway.settings.max_body_bytes) as body:
-        flight = scoring_of(request).open(parse(ScoreStepsRequest, body), name)
-        with flight.attended():
-            if NDJSON in request.headers.get("accept", ""):
-                return await _stream(request, flight)
-            group = await _unless_gone(request, flight.group())
-    if group is None:
-        return Response(status_code=CLIENT_CLOSED_REQUEST)
-    results = sorted(flight.results, key=lambda result: result.index)
-    answer = ScoreStepsResponse.model_construct(**dict(group), results=results)
-    return Response(
-        answer.model_dump_json(),
-        media_type="application/json",
-        headers={"Server-Timing": _server_timing(group)},
-    )
+    return await _score(request, name, ScoreStepsRequest, ScoreStepsResponse)
+
+
+@router.post(
+    "/score_outcomes",
+    response_model=None,
+    responses={200: {"model": ScoreOutcomesResponse}, **_ERRORS},
+    openapi_extra=_body({"$ref": "#/components/schemas/ScoreOutcomesRequest"}),
+    summary="Score candidate answers to the same messages, or whole conversations",
+)
+async def score_outcomes(request: Request, name: Caller) -> Response:
+    return await _score(request, name, ScoreOutcomesRequest, ScoreOutcomesResponse)
 
 
 @router.put(
@@ -149,6 +148,30 @@ async def metrics(request: Request) -> Response:
     return Response(gateway.metrics.render(), media_type=CONTENT_TYPE)
 
 
+async def _score(
+    request: Request,
+    name: str,
+    asked: type[ScoreRequest],
+    answered: type[ScoreStepsResponse | ScoreOutcomesResponse],
+) -> Response:
+    gateway = gateway_of(request)
+    async with gateway.bodies.read(request, gateway.settings.max_body_bytes) as body:
+        flight = scoring_of(request).open(parse(asked, body), name)
+        with flight.attended():
+            if NDJSON in request.headers.get("accept", ""):
+                return await _stream(request, flight)
+            group = await _unless_gone(request, flight.group())
+    if group is None:
+        return Response(status_code=CLIENT_CLOSED_REQUEST)
+    results = sorted(flight.results, key=lambda result: result.index)
+    answer = answered.model_construct(**(dict(group) | {"results": results}))
+    return Response(
+        answer.model_dump_json(),
+        media_type="application/json",
+        headers={"Server-Timing": _server_timing(group)},
+    )
+
+
 async def _unless_gone(request: Request, answer: Coroutine[Any, Any, Answer]) -> Answer | None:
     """The answer once it is there, or None when the caller hangs up first."""
     answering = asyncio.ensure_future(answer)
@@ -195,7 +218,7 @@ async def _lines(flight: Flight) -> AsyncGenerator[bytes, None]:
         yield _line(await flight.group())
 
 
-def _line(part: StepScores | ScoredGroup) -> bytes:
+def _line(part: CandidateScore | ScoredGroup) -> bytes:
     return part.model_dump_json().encode() + b"\n"
 
 

@@ -1,4 +1,4 @@
-"""From a request for step scores to its answer: permit, encode, submit, publish."""
+"""From a request for scores to its answer: permit, encode, submit, publish."""
 
 import asyncio
 import dataclasses
@@ -9,23 +9,25 @@ import uuid
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
+from typing import Literal
 
 import steelyard
-from models.visual_prm.steps import SEPARATOR
-from service.answer import Costs, rank, results_of
-from service.encoding import ReadyGroup, StepModel, ready_group
+from service.answer import Costs, rank
 from service.errors import DeadlineExceeded, InvalidRequest, OtherWeights, Overloaded, Unavailable, UnknownModel
 from service.flight import Flight
+from service.gateway_model import GatewayModel, ReadyGroup
 from service.images import ImageStore
 from service.job import EngineModel, Job
+from service.limits import check_counts
 from service.metrics import Metrics
 from service.queue import Queue, QueueUnavailable
 from service.replay import ReplayStore
 from service.settings import Settings
-from steelyard.schema import Provenance, ScoredGroup, ScoreStepsRequest, StepScores, Timings
+from steelyard.schema import CandidateScore, Provenance, ScoredGroup, ScoreRequest, ScoreStepsRequest, Timings
 
 _RANK = {"online": 0, "train": 1, "batch": 2}
 _DEADLINE_S = {"online": 30.0, "train": 900.0, "batch": None}
+_OBJECT: Mapping[str, Literal["step_scores", "outcome_scores"]] = {"steps": "step_scores", "outcome": "outcome_scores"}
 # After its deadline a group is answered by the engine with `expired`; only then is the engine given up.
 GRACE_S = 10.0
 
@@ -34,14 +36,14 @@ GRACE_S = 10.0
 class _Call:
     """One group on its way: `known` are results of the same id that need no second forward."""
 
-    request: ScoreStepsRequest
-    model: StepModel
+    request: ScoreRequest
+    model: GatewayModel
     flight: Flight
     metrics: Metrics
-    known: Mapping[int, StepScores] = dataclasses.field(default_factory=dict)
+    known: Mapping[int, CandidateScore] = dataclasses.field(default_factory=dict)
     plain: bool = False
 
-    def publish(self, result: StepScores) -> None:
+    def publish(self, result: CandidateScore) -> None:
         self.metrics.candidates.labels(self.model.name, result.status).inc()
         self.flight.publish(result)
 
@@ -54,7 +56,7 @@ class Scoring:
         self._queue = queue
         self._images = images
         self._metrics = metrics
-        self._models: dict[str, StepModel] = {}
+        self._models: dict[str, GatewayModel] = {}
         self._loaded: dict[str, EngineModel] = {}
         self._replay = ReplayStore(ttl_s=settings.replay_s, budget_bytes=settings.replay_bytes)
         # Threads of their own, so that a flood of training groups never stands before an online one.
@@ -63,30 +65,30 @@ class Scoring:
         self._waiting = 0
         self.draining = False
 
-    def serve(self, models: Mapping[str, StepModel], loaded: Sequence[EngineModel]) -> None:
+    def serve(self, models: Mapping[str, GatewayModel], loaded: Sequence[EngineModel]) -> None:
         """From now on these models are there."""
         self._loaded = {model.name: model for model in loaded}
         self._models = dict(models)
 
     @property
-    def models(self) -> Mapping[str, StepModel]:
+    def models(self) -> Mapping[str, GatewayModel]:
         return self._models
 
-    def open(self, request: ScoreStepsRequest, caller: str) -> Flight:
+    def open(self, request: ScoreRequest, caller: str) -> Flight:
         """Accept a group, or find the same one by its id.
 
         Attend the flight before anything is awaited: one that nobody attends may be dropped. Raises ServiceError
         when the group is refused at once.
         """
         model = self._model(request)
-        self._check_counts(request)
+        check_counts(request, self._settings)
         key = None if request.id is None else (caller, request.id)
         fingerprint = b"" if key is None else _fingerprint(request)
         flight = None if key is None else self._replay.find(key, fingerprint)
-        known: dict[int, StepScores] = {}
+        known: dict[int, CandidateScore] = {}
         if flight is not None:
             known = {result.index: result for result in flight.results if not result.retryable}
-            if not flight.landed or len(known) == len(request.candidates):
+            if not flight.landed or len(known) == request.size:
                 self._metrics.replayed.inc()
                 return flight
         if self._waiting >= self._settings.max_waiting:
@@ -99,7 +101,7 @@ class Scoring:
         flight.start(lambda: self._score(call), lambda: self._end(call, key))
         return flight
 
-    def provenance(self, model: StepModel) -> Provenance:
+    def provenance(self, model: GatewayModel) -> Provenance:
         loaded = self._loaded[model.name]
         return Provenance(
             model=model.name,
@@ -112,11 +114,11 @@ class Scoring:
             version=steelyard.__version__,
         )
 
-    async def oracle(self, request: ScoreStepsRequest) -> list[StepScores]:
+    async def oracle(self, request: ScoreRequest) -> list[CandidateScore]:
         """The scores of a group by the plain unshared path."""
         return await self._results(request, plain=True)
 
-    async def served(self, request: ScoreStepsRequest) -> list[StepScores]:
+    async def served(self, request: ScoreRequest) -> list[CandidateScore]:
         """The scores of a group by the path that callers' groups take, past permits, limits and metrics."""
         return await self._results(request, plain=False)
 
@@ -124,36 +126,28 @@ class Scoring:
         for pool in (self._online_pool, self._pool):
             pool.shutdown(wait=False, cancel_futures=True)
 
-    async def _results(self, request: ScoreStepsRequest, *, plain: bool) -> list[StepScores]:
+    async def _results(self, request: ScoreRequest, *, plain: bool) -> list[CandidateScore]:
         model = dataclasses.replace(self._model(request), max_tokens=sys.maxsize)
         flight = Flight()
         await self._score(_Call(request, model, flight, Metrics(), plain=plain))
         return sorted(flight.results, key=lambda result: result.index)
 
-    def _model(self, request: ScoreStepsRequest) -> StepModel:
+    def _model(self, request: ScoreRequest) -> GatewayModel:
         if self.draining or not self._models:
             raise Unavailable("the server is stopping" if self.draining else "the models are still loading")
-        names = ", ".join(self._models)
-        if request.model is None and len(self._models) > 1:
-            raise InvalidRequest(f"model: several process reward models are served, name one of {names}")
-        name = next(iter(self._models)) if request.model is None else request.model
-        if name not in self._models:
-            raise UnknownModel(f"no process reward model named {name!r} is served here; there is {names}")
+        kind, words = ("steps", "process") if isinstance(request, ScoreStepsRequest) else ("outcome", "outcome")
+        names = [name for name, model in self._models.items() if model.kind == kind]
+        if request.model is None and len(names) > 1:
+            raise InvalidRequest(f"model: several {words} reward models are served, name one of {', '.join(names)}")
+        name = names[0] if request.model is None and names else request.model
+        if name not in names:
+            called = f" named {name!r}" if name else ""
+            there_is = f"there is {', '.join(names)}" if names else "start it with one"
+            raise UnknownModel(f"no {words} reward model{called} is served here; {there_is}")
         digest = self._loaded[name].weights
         if request.weights not in (None, digest):
             raise OtherWeights(f"{name} is served with the weights {digest}, not {request.weights}")
         return self._models[name]
-
-    def _check_counts(self, request: ScoreStepsRequest) -> None:
-        settings = self._settings
-        if len(request.candidates) > settings.max_candidates:
-            raise InvalidRequest(f"candidates: {len(request.candidates)}, the limit is {settings.max_candidates}")
-        if len(request.images) > settings.max_images:
-            raise InvalidRequest(f"images: {len(request.images)}, the limit is {settings.max_images}")
-        for index, candidate in enumerate(request.candidates):
-            steps = len(candidate) if isinstance(candidate, list) else candidate.count(SEPARATOR) + 1
-            if steps > settings.max_candidate_steps:
-                raise InvalidRequest(f"candidates.{index}: {steps} steps, the limit is {settings.max_candidate_steps}")
 
     def _count_waiting(self, change: int) -> None:
         self._waiting += change
@@ -188,8 +182,8 @@ class Scoring:
 
     async def _encode(self, call: _Call) -> ReadyGroup:
         pool = self._online_pool if call.request.priority == "online" else self._pool
-        arguments = (call.model, call.request, self._images, frozenset(call.known))
-        return await asyncio.get_running_loop().run_in_executor(pool, ready_group, *arguments)
+        arguments = (call.request, self._images, frozenset(call.known))
+        return await asyncio.get_running_loop().run_in_executor(pool, call.model.ready, *arguments)
 
     async def _collect(self, call: _Call, group: ReadyGroup, job: Job, costs: Costs) -> None:
         """Publish outcomes as they come, until each candidate has one or the engine is given up."""
@@ -200,7 +194,7 @@ class Scoring:
                 async for delivery in deliveries:
                     costs.add(delivery)
                     for outcome in delivery.outcomes:
-                        for result in results_of(outcome, group, call.request.aggregate):
+                        for result in call.model.results(outcome, group, call.request):
                             call.publish(result)
         except TimeoutError:
             if not costs.deliveries:
@@ -221,7 +215,7 @@ class Scoring:
         ranking = rank(call.flight.results)
         return ScoredGroup(
             id=call.request.id or uuid.uuid4().hex,
-            object="step_scores",
+            object=_OBJECT[call.model.kind],
             model=name,
             best=ranking[0] if ranking else None,
             ranking=ranking,
@@ -231,7 +225,7 @@ class Scoring:
         )
 
 
-def _fingerprint(request: ScoreStepsRequest) -> bytes:
+def _fingerprint(request: ScoreRequest) -> bytes:
     """Equal for equal requests, however their JSON is written."""
     return hashlib.sha256(request.model_dump_json().encode()).digest()
 
@@ -259,4 +253,4 @@ def _expire(call: _Call, group: ReadyGroup) -> None:
     answered = {result.index for result in call.flight.results}
     for index in sorted(index for places in group.places for index in places if index not in answered):
         detail = "the deadline passed before the engine came to it"
-        call.publish(StepScores(index=index, status="expired", retryable=True, detail=detail))
+        call.publish(call.model.unscored(index, "expired", detail, retryable=True))

@@ -23,7 +23,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: tuple[str, ...] = Field(
-        (f"visualprm={DEMO / 'visualprm'}",),
+        (f"visualprm={DEMO / 'visualprm'}", f"ixc_reward={DEMO / 'ixc_reward'}"),
         description="NAME=DIRECTORY or NAME=ORG/REPO@REVISION; repeatable",
     )
     host: str = Field("127.0.0.1", description="address to listen on")
@@ -43,8 +43,9 @@ class Settings(BaseModel):
     )
     max_image_bytes: int = Field(20 * MIB, ge=64, description="largest picture file")
     max_image_pixels: int = Field(50_000_000, ge=1, description="largest picture, width × height")
-    max_images: int = Field(64, ge=1, description="pictures in a group")
-    max_candidates: int = Field(1024, ge=1, description="candidates in a group")
+    max_call_pixels: int = Field(1_000_000_000, ge=1, description="pixels of all the different pictures of a call")
+    max_images: int = Field(64, ge=1, description="pictures, video frames too, in a group or a conversation")
+    max_candidates: int = Field(1024, ge=1, description="candidates or conversations in a group")
     max_candidate_steps: int = Field(10_000, ge=1, description="steps in a candidate")
     max_waiting: int = Field(4096, ge=1, description="groups accepted and not yet answered; more are refused with 429")
     image_store_bytes: int = Field(512 * MIB, ge=0, description="bytes of uploaded pictures kept")

@@ -6,9 +6,9 @@ from pathlib import Path
 import easy_vqa
 import pytest
 
-from steelyard.schema import ScoreStepsRequest, ScoreStepsResponse
+from steelyard.schema import ScoreStepsRequest, ScoreStepsResponse, StepScores
 from tests.conformance import visualprm
-from tests.conformance.in_process import InProcess
+from tests.conformance.in_process import VisualPRMInProcess
 from tests.golden import VISUAL_PRM
 from tests.service.running import DEMO, Running, scored, shared
 
@@ -52,10 +52,11 @@ def test_groups_over_http_equal_the_plain_path(server: Running) -> None:
 
         with ThreadPoolExecutor(8) as pool:
             asked = list(pool.map(ask, groups))
-    backend = InProcess(DEMO, "float32")
+    backend = VisualPRMInProcess(DEMO, "float32")
     for (path, _, _), (request, answer) in zip(groups, asked, strict=True):
         backend.store(path.read_bytes())
         for expected, found in zip(backend.oracle(request), answer.results, strict=True):
+            assert isinstance(expected, StepScores)
             assert found.status == expected.status == "ok"
             assert found.step_scores == pytest.approx(expected.step_scores, rel=1e-5, abs=1e-5)
             assert found.step_logits == pytest.approx(expected.step_logits, rel=1e-5, abs=1e-5)

@@ -64,6 +64,11 @@ class ScoreRequest(WireRequest):
         None, min_length=1, max_length=256, description="Yours: the same id and body are scored once."
     )
 
+    @property
+    def size(self) -> int:
+        """How many results the answer has."""
+        raise NotImplementedError
+
 
 class ScoreStepsRequest(ScoreRequest):
     """One question, its pictures and the candidate solutions whose steps are to be scored."""
@@ -74,6 +79,11 @@ class ScoreStepsRequest(ScoreRequest):
     mode: Literal["steps", "whole"] = Field("steps", description="`whole` scores the response as one step.")
     max_steps: int | None = Field(None, ge=1, le=10_000, description="Merge neighbouring steps to at most so many.")
     aggregate: Aggregate = "mean"
+
+    @property
+    def size(self) -> int:
+        """One result a candidate."""
+        return len(self.candidates)
 
 
 class TextPart(WireRequest):
@@ -137,6 +147,11 @@ class ScoreOutcomesRequest(ScoreRequest):
     images: Images = []
     candidates: list[str] | None = Field(None, min_length=1, max_length=MOST_ITEMS, fail_fast=True)
     conversations: list[Conversation] | None = Field(None, min_length=1, max_length=MOST_ITEMS, fail_fast=True)
+
+    @property
+    def size(self) -> int:
+        """One result a candidate or conversation."""
+        return len(self.conversations or self.candidates or ())
 
     @model_validator(mode="after")
     def _one_form(self) -> Self:

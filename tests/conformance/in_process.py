@@ -6,25 +6,35 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 import torch
 
 from models.checkpoint import Checkpoint
+from models.registry import identify
 from models.tiling import Grid
 from models.visual_prm import network
 from service.batching import Budget
-from service.encoding import read_model, ready_group
-from service.engine import Engine
-from service.engine_process import VisualPRMScorer
+from service.encoding import read_model
+from service.engine import Engine, Scorer
 from service.images import ImageStore
 from service.job import Delivery, EngineModel, Job
 from service.metrics import Metrics
 from service.queue import Intake
+from service.scorers import load_scorer
 from service.scoring import Scoring
 from service.settings import Settings
-from steelyard.schema import ScoreStepsRequest, ScoreStepsResponse, StepScores
+from service.step_model import StepModel
+from steelyard.schema import (
+    CandidateScore,
+    ScoreOutcomesRequest,
+    ScoreOutcomesResponse,
+    ScoreRequest,
+    ScoreStepsRequest,
+    ScoreStepsResponse,
+)
 
-NAME = "visualprm"
+NAME = "model"
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -53,9 +63,9 @@ class OneTake:
 class LocalQueue:
     """A queue that runs the engine right here once `together` jobs have been submitted."""
 
-    def __init__(self, model: network.VisualPRM, dtype: str, batch_tokens: int) -> None:
+    def __init__(self, scorer: Scorer, dtype: str, batch_tokens: int) -> None:
         self.together = 1
-        self._scorer = VisualPRMScorer(model)
+        self._scorer = scorer
         self._dtype = dtype
         self._budget = Budget(tokens=batch_tokens, tiles=10_000)
         self._jobs: list[Job] = []
@@ -84,15 +94,15 @@ class LocalQueue:
 
 
 class InProcess:
-    """One checkpoint, scored in this process."""
+    """One checkpoint of either family, scored in this process."""
 
     def __init__(self, checkpoint: Path, dtype: str, batch_tokens: int = 16_384) -> None:
-        self.step_model = read_model(NAME, Checkpoint(checkpoint), None)
-        self.model = network.load(checkpoint, _DTYPES[dtype], torch.device("cpu"))
-        self._queue = LocalQueue(self.model, dtype, batch_tokens)
+        self.gateway_model = read_model(NAME, Checkpoint(checkpoint), None)
+        loaded = (checkpoint, _DTYPES[dtype], torch.device("cpu"), lambda _done, _total: None)
+        self._queue = LocalQueue(load_scorer(identify(checkpoint), *loaded), dtype, batch_tokens)
         self._images = ImageStore(budget_bytes=2**30, ttl_s=3600, max_image_bytes=2**26, max_pixels=10**8)
 
-    def __enter__(self) -> "InProcess":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -106,7 +116,12 @@ class InProcess:
 
     def score_together(self, requests: Sequence[ScoreStepsRequest]) -> list[ScoreStepsResponse]:
         """In the same batches, as far as the token budget allows."""
-        return asyncio.run(self._score(requests))
+        return [ScoreStepsResponse.model_validate(answer) for answer in asyncio.run(self._score(requests))]
+
+    def score_outcomes(self, request: ScoreOutcomesRequest) -> ScoreOutcomesResponse:
+        """Raises ServiceError where the server would answer with one."""
+        (answer,) = asyncio.run(self._score([request]))
+        return ScoreOutcomesResponse.model_validate(answer)
 
     def shuffled(self, requests: Sequence[ScoreStepsRequest], seed: int) -> list[ScoreStepsResponse]:
         """All of them together in a random order, the answers in the order given."""
@@ -114,24 +129,15 @@ class InProcess:
         answers = self.score_together([requests[index] for index in order])
         return [answers[order.index(index)] for index in range(len(requests))]
 
-    def oracle(self, request: ScoreStepsRequest) -> list[StepScores]:
+    def oracle(self, request: ScoreRequest) -> list[CandidateScore]:
         """The same by the plain path: one candidate at a time, nothing packed or shared."""
         return asyncio.run(self._oracle(request))
 
-    def store(self, content: bytes) -> None:
+    def store(self, content: bytes) -> str:
         """Keep a picture under its hash, as `PUT /images` does."""
-        self._images.put(content)
+        return self._images.put(content).id
 
-    def prompt(self, request: ScoreStepsRequest) -> tuple[list[int], list[int]]:
-        """The first candidate's token ids and read-outs."""
-        group = ready_group(self.step_model, request, self._images)
-        job = Job("", NAME, 0, 0.0, None, group.prefix, group.candidates)
-        return job.ids(0).tolist(), job.readouts(0).tolist()
-
-    def grids(self, request: ScoreStepsRequest) -> list[Grid]:
-        return [self.step_model.grid(image, request.max_tiles) for image in self._images.resolve(request.images)]
-
-    async def _score(self, requests: Sequence[ScoreStepsRequest]) -> list[ScoreStepsResponse]:
+    async def _score(self, requests: Sequence[ScoreRequest]) -> list[dict[str, object]]:
         self._queue.together = len(requests)
         scoring = self._scoring()
         try:
@@ -139,7 +145,7 @@ class InProcess:
         finally:
             scoring.close()
 
-    async def _oracle(self, request: ScoreStepsRequest) -> list[StepScores]:
+    async def _oracle(self, request: ScoreRequest) -> list[CandidateScore]:
         self._queue.together = 1
         scoring = self._scoring()
         try:
@@ -149,13 +155,32 @@ class InProcess:
 
     def _scoring(self) -> Scoring:
         scoring = Scoring(Settings(), self._queue, self._images, Metrics())
-        scoring.serve({NAME: self.step_model}, self._queue.models())
+        scoring.serve({NAME: self.gateway_model}, self._queue.models())
         return scoring
 
 
-async def _answer(scoring: Scoring, request: ScoreStepsRequest) -> ScoreStepsResponse:
+class VisualPRMInProcess(InProcess):
+    """A VisualPRM checkpoint, whose prompts, tiles and features can be looked at, too."""
+
+    def __init__(self, checkpoint: Path, dtype: str, batch_tokens: int = 16_384) -> None:
+        super().__init__(checkpoint, dtype, batch_tokens)
+        assert isinstance(self.gateway_model, StepModel)
+        self._step_model = self.gateway_model
+        self.model = network.load(checkpoint, _DTYPES[dtype], torch.device("cpu"))
+
+    def prompt(self, request: ScoreStepsRequest) -> tuple[list[int], list[int]]:
+        """The first candidate's token ids and read-outs."""
+        group = self._step_model.ready(request, self._images)
+        job = Job("", NAME, 0, 0.0, None, group.prefix, group.candidates)
+        return job.ids(0).tolist(), job.readouts(0).tolist()
+
+    def grids(self, request: ScoreStepsRequest) -> list[Grid]:
+        found = self._images.resolve(request.images)
+        return [self._step_model.grid(found[name], request.max_tiles) for name in request.images]
+
+
+async def _answer(scoring: Scoring, request: ScoreRequest) -> dict[str, object]:
     flight = scoring.open(request, "conformance")
     with flight.attended():
         group = await flight.group()
-    results = sorted(flight.results, key=lambda result: result.index)
-    return ScoreStepsResponse(**dict(group), results=results)
+    return {**dict(group), "results": sorted(flight.results, key=lambda result: result.index)}

@@ -8,7 +8,7 @@ import pytest
 
 from steelyard.schema import ScoreStepsRequest, ScoreStepsResponse
 from tests.conformance import visualprm
-from tests.conformance.in_process import InProcess
+from tests.conformance.in_process import VisualPRMInProcess
 from tests.conformance.report import TOLERANCE, Verdict
 from tests.golden import GOLDEN
 
@@ -51,7 +51,7 @@ def requests() -> list[ScoreStepsRequest]:
 
 @pytest.fixture(scope="module")
 def alone(requests: list[ScoreStepsRequest]) -> list[ScoreStepsResponse]:
-    backend = InProcess(FOLDER / "tiny-visualprm", "float32")
+    backend = VisualPRMInProcess(FOLDER / "tiny-visualprm", "float32")
     return [backend.score(request) for request in requests]
 
 
@@ -60,7 +60,7 @@ def test_scores_do_not_depend_on_company(
     seed: int, batch_tokens: int, requests: list[ScoreStepsRequest], alone: list[ScoreStepsResponse]
 ) -> None:
     """All cases at once, in a random order, in batches of many sizes, against each on its own."""
-    together = InProcess(FOLDER / "tiny-visualprm", "float32", batch_tokens).shuffled(requests, seed)
+    together = VisualPRMInProcess(FOLDER / "tiny-visualprm", "float32", batch_tokens).shuffled(requests, seed)
     verdict = Verdict("company")
     for one, other in zip(alone, together, strict=True):
         for expected, found in zip(one.results, other.results, strict=True):

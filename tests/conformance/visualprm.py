@@ -17,11 +17,12 @@ from models.tokenizer import Segment, load_tokenizer
 from models.visual_prm import network
 from service.errors import ServiceError
 from steelyard.schema import ScoreStepsRequest
-from tests.conformance.in_process import InProcess
+from tests.conformance.in_process import VisualPRMInProcess
 from tests.conformance.over_http import OverHttp, Refused
 from tests.conformance.report import Verdict
 
 Case = Mapping[str, Any]
+Backend = VisualPRMInProcess | OverHttp
 # bfloat16 has 8 bits of mantissa: how far the reference's own run stands from its float32 one, at most.
 BF16_TOLERANCE = 0.05
 
@@ -35,7 +36,7 @@ def verdicts(cases: Path, checkpoint: Path | None, url: str | None) -> Iterator[
         return
     bf16 = "soft_v2_bf16" in rows[0]
     default = cases.parent / ("tiny-visualprm-bf16" if bf16 else "tiny-visualprm")
-    backend = OverHttp(url) if url else InProcess(checkpoint or default, "bfloat16" if bf16 else "float32")
+    backend = OverHttp(url) if url else VisualPRMInProcess(checkpoint or default, "bfloat16" if bf16 else "float32")
     with backend:
         if bf16:
             yield from _bf16_rows(rows, inputs(cases), backend, cases.parent)
@@ -74,11 +75,11 @@ def is_scorable(case: Case) -> bool:
     return case["type"] == "bon" or _expected(case["expected"]).scores is not None
 
 
-def _verdict(case: Case, backend: InProcess | OverHttp, folder: Path) -> Verdict:
+def _verdict(case: Case, backend: Backend, folder: Path) -> Verdict:
     verdict = Verdict(case["id"])
     request = request_of(case, folder)
     try:
-        if isinstance(backend, InProcess) and case["images"]:
+        if isinstance(backend, VisualPRMInProcess) and case["images"]:
             _check_pictures(verdict, case, backend, folder)
         if case["type"] == "bon":
             _check_group(verdict, case, backend, request)
@@ -89,12 +90,12 @@ def _verdict(case: Case, backend: InProcess | OverHttp, folder: Path) -> Verdict
     return verdict
 
 
-def _check_response(verdict: Verdict, case: Case, backend: InProcess | OverHttp, request: ScoreStepsRequest) -> None:
+def _check_response(verdict: Verdict, case: Case, backend: Backend, request: ScoreStepsRequest) -> None:
     expected = _expected(case["expected"])
     if expected.scores is None:
         _check_refusal(verdict, case, backend, request)
         return
-    if isinstance(backend, InProcess) and expected.ids is not None:
+    if isinstance(backend, VisualPRMInProcess) and expected.ids is not None:
         ids, readouts = backend.prompt(request)
         verdict.exactly("input_ids", ids, list(expected.ids))
         if expected.readouts is not None:
@@ -117,7 +118,7 @@ def _expected(expected: Case) -> Expected:
     return Expected(None, None, None, None)
 
 
-def _check_refusal(verdict: Verdict, case: Case, backend: InProcess | OverHttp, request: ScoreStepsRequest) -> None:
+def _check_refusal(verdict: Verdict, case: Case, backend: Backend, request: ScoreStepsRequest) -> None:
     """Where the reference raises: a refusal or a status. Several pictures without a marker are put first instead."""
     try:
         answer = backend.score(request)
@@ -135,7 +136,7 @@ def _check_refusal(verdict: Verdict, case: Case, backend: InProcess | OverHttp, 
     verdict.closely("step_scores", result.step_scores, backend.score(marked).results[0].step_scores or [])
 
 
-def _check_group(verdict: Verdict, case: Case, backend: InProcess | OverHttp, request: ScoreStepsRequest) -> None:
+def _check_group(verdict: Verdict, case: Case, backend: Backend, request: ScoreStepsRequest) -> None:
     expected = case["expected"]
     for version, mode in (("soft_v2", "steps"), ("orm_soft", "whole")):
         answer = backend.score(request.model_copy(update={"mode": mode}))
@@ -147,7 +148,7 @@ def _check_group(verdict: Verdict, case: Case, backend: InProcess | OverHttp, re
         verdict.exactly(f"{version} best", answer.best, expected["best_index"][version])
 
 
-def _check_pictures(verdict: Verdict, case: Case, backend: InProcess, folder: Path) -> None:
+def _check_pictures(verdict: Verdict, case: Case, backend: VisualPRMInProcess, folder: Path) -> None:
     expected, spec = case["expected"], backend.model.spec
     request = request_of(case, folder)
     grids = backend.grids(request)
@@ -188,9 +189,7 @@ def _tokenizer_rows(rows: Sequence[Case], directory: Path) -> Iterator[Verdict]:
         yield verdict
 
 
-def _bf16_rows(
-    rows: Sequence[Case], inputs: Mapping[str, Case], backend: InProcess | OverHttp, folder: Path
-) -> Iterator[Verdict]:
+def _bf16_rows(rows: Sequence[Case], inputs: Mapping[str, Case], backend: Backend, folder: Path) -> Iterator[Verdict]:
     """The reference's own bf16 run is one rounding of the float32 truth, ours another: both are compared with it."""
     for row in rows:
         verdict, case = Verdict(row["id"]), inputs[row["id"]]
@@ -203,7 +202,7 @@ def _bf16_rows(
         yield verdict
 
 
-def _stateful_rope(row: Case, inputs: Mapping[str, Case], backend: InProcess | OverHttp, folder: Path) -> Verdict:
+def _stateful_rope(row: Case, inputs: Mapping[str, Case], backend: Backend, folder: Path) -> Verdict:
     """Before, after and beside a prompt past the limit, a short one has its fresh-process scores."""
     verdict = Verdict("stateful_rope")
     short, long = (request_of(inputs[name], folder) for name in (row["case"], "long-ntk"))

@@ -21,7 +21,7 @@ def waiting(
     model: str = "prm",
     plain: bool = False,
 ) -> Waiting:
-    pictures = (JobPicture("sha256:0", (1, 1), tiles, 0, tiles * 4),) if tiles else ()
+    pictures = (JobPicture(("sha256:0",), False, (1, 1), tiles, 0, tiles * 4),) if tiles else ()
     candidates = tuple(JobCandidate(bytes(4 * count), bytes(4)) for count in tokens)
     job = Job(name, model, rank, submitted, deadline, b"", candidates, pictures, plain, deaths)
     return Waiting.of(job, range(len(tokens)))

@@ -12,7 +12,7 @@ from service.engine import DeviceFault, Engine, Logits
 from service.job import Delivery, Job, JobCandidate, JobPicture, Outcome, PictureKey
 from service.queue import Intake
 
-PICTURE = JobPicture("sha256:aa", (1, 1), 1, 0, 4)
+PICTURE = JobPicture(("sha256:aa",), False, (1, 1), 1, 0, 4)
 
 
 class Script:
@@ -20,7 +20,7 @@ class Script:
 
     def __init__(self, *intakes: Intake, blobs: Mapping[str, bytes] | None = None) -> None:
         self._intakes = list(intakes)
-        self._blobs = {PICTURE.digest: b"pixels"} if blobs is None else blobs
+        self._blobs = {PICTURE.digests[0]: b"pixels"} if blobs is None else blobs
         self.delivered: list[Delivery] = []
         self.begun: list[tuple[str, ...]] = []
 
@@ -50,11 +50,11 @@ class Halver:
         self.encoded: list[str] = []
         self.batches: list[int] = []
 
-    def encode(self, picture: JobPicture, content: bytes) -> object:
-        if content == b"broken":
+    def encode(self, picture: JobPicture, contents: Sequence[bytes]) -> object:
+        if b"broken" in contents:
             raise ValueError("broken picture")
-        self.encoded.append(picture.digest)
-        return content
+        self.encoded += picture.digests
+        return contents
 
     def score(self, batch: Sequence[Waiting], features: Mapping[PictureKey, object]) -> list[Logits]:
         firsts = [entry.job.ids(c)[0] for entry in batch for c in entry.candidates]
@@ -82,8 +82,8 @@ def arrive(*jobs: Job, withdrawn: frozenset[str] = frozenset()) -> Intake:
 
 def test_each_candidate_gets_its_own_logits() -> None:
     script = run(Script(arrive(job("a", 2, 4), job("b", 6))), Halver())
-    assert {c: o.scores()[0, 0] for c, o in script.outcomes("a").items()} == {0: 1.0, 1: 2.0}
-    assert script.outcomes("b")[0].scores().tolist() == [[3.0, 0.0]]
+    assert {c: o.values(2)[0, 0] for c, o in script.outcomes("a").items()} == {0: 1.0, 1: 2.0}
+    assert script.outcomes("b")[0].values(2).tolist() == [[3.0, 0.0]]
     assert script.begun == [("a", "b")]
 
 
@@ -146,11 +146,11 @@ def test_a_withdrawal_reaches_a_job_that_waits_behind_a_batch() -> None:
 def test_a_picture_is_encoded_once_for_all_the_batches_of_its_group() -> None:
     scorer = Halver()
     run(Script(arrive(job("a", 1, 2, 3, pictures=(PICTURE,)), job("b", 4, pictures=(PICTURE,)))), scorer, tokens=10)
-    assert scorer.encoded == [PICTURE.digest]
+    assert scorer.encoded == [*PICTURE.digests]
     assert scorer.batches == [1, 1, 1, 1]
 
 
-@pytest.mark.parametrize("blobs", [{}, {PICTURE.digest: b"broken"}])
+@pytest.mark.parametrize("blobs", [{}, {PICTURE.digests[0]: b"broken"}])
 def test_a_picture_that_cannot_be_had_fails_its_own_group_only(blobs: dict[str, bytes]) -> None:
     script = Script(arrive(job("seeing", 1, 2, pictures=(PICTURE,)), job("blind", 4)), blobs=blobs)
     run(script, Halver())

@@ -26,7 +26,7 @@ def test_a_picture_is_found_by_id_data_url_and_base64() -> None:
     kept = images.put(content)
     encoded = base64.b64encode(content).decode()
     found = images.resolve([kept.id, f"data:image/png;base64,{encoded}", f"DATA:;BASE64,{encoded}", encoded])
-    assert [image.id for image in found] == [kept.id] * 4
+    assert [image.id for image in found.values()] == [kept.id] * 4
     assert (kept.width, kept.height) == (8, 6)
     assert images.bytes == len(content)
 

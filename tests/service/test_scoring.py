@@ -8,15 +8,16 @@ import pytest
 
 from models.checkpoint import Checkpoint
 from service import scoring as scoring_module
-from service.encoding import StepModel, read_model
+from service.encoding import read_model
 from service.errors import DeadlineExceeded, InvalidRequest, UnknownModel
+from service.gateway_model import GatewayModel
 from service.health import Canaries, Unhealthy
 from service.images import ImageStore
 from service.job import Delivery, EngineModel, Job, Outcome
 from service.metrics import Metrics
 from service.scoring import Scoring
 from service.settings import Settings
-from steelyard.schema import ScoredGroup, ScoreStepsRequest, StepScores
+from steelyard.schema import CandidateScore, ScoredGroup, ScoreStepsRequest
 from tests.service.running import DEMO
 
 
@@ -45,12 +46,12 @@ class Script:
 def scoring(queue: Script, *names: str, max_tokens: int | None = None) -> Scoring:
     images = ImageStore(budget_bytes=10**6, ttl_s=60, max_image_bytes=10**6, max_pixels=10**6)
     made = Scoring(Settings(), queue, images, Metrics())
-    models: dict[str, StepModel] = {name: read_model(name, Checkpoint(DEMO), max_tokens) for name in names or ("a",)}
+    models: dict[str, GatewayModel] = {name: read_model(name, Checkpoint(DEMO), max_tokens) for name in names or ("a",)}
     made.serve(models, queue.models())
     return made
 
 
-async def answer(made: Scoring, request: ScoreStepsRequest) -> tuple[ScoredGroup, list[StepScores]]:
+async def answer(made: Scoring, request: ScoreStepsRequest) -> tuple[ScoredGroup, list[CandidateScore]]:
     flight = made.open(request, "me")
     with flight.attended():
         group = await flight.group()

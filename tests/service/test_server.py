@@ -114,7 +114,10 @@ def test_usage_adds_up_and_counts_the_tiles_of_the_call(api: httpx2.Client) -> N
 def test_provenance_and_the_list_of_models_say_the_same(api: httpx2.Client) -> None:
     served = ServedModels.model_validate_json(api.get("/models").content).data
     provenance = scored(post(api)).provenance
-    assert [(model.name, model.kind, model.family) for model in served] == [("visualprm", "steps", "visual_prm")]
+    assert [(model.name, model.kind, model.family) for model in served] == [
+        ("visualprm", "steps", "visual_prm"),
+        ("ixc_reward", "outcome", "ixc_reward"),
+    ]
     assert served[0].provenance == provenance
     assert served[0].limits.max_tiles == 12
     assert served[0].limits.max_tokens == 4 * 1024

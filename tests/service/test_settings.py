@@ -17,8 +17,8 @@ def test_models_are_named_and_repeatable() -> None:
     assert read_settings([], {"STEELYARD_MODEL": "a=/x b=/y"}).models == {"a": "/x", "b": "/y"}
 
 
-def test_without_a_model_the_demo_is_served() -> None:
-    assert list(read_settings([], {}).models) == ["visualprm"]
+def test_without_a_model_one_of_each_family_is_served() -> None:
+    assert list(read_settings([], {}).models) == ["visualprm", "ixc_reward"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,133 @@
+"""An outcome reward model as a gateway knows it: IXC-2.5-Reward's requests to jobs, its outputs to scores."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from models.encoded import EncodedCandidate, EncodedGroup, MarkerCount, Unscorable, ids_of, share_prefix
+from models.ixc_reward.layout import DEFAULT_TILES
+from models.ixc_reward.prompt import OutcomePrompt
+from models.ixc_reward.spec import IXCRewardSpec
+from service.errors import InvalidRequest
+from service.gateway_model import GatewayModel, ReadyGroup, blobs_of, distinct
+from service.images import Image, ImageStore
+from service.job import JobPicture, Outcome
+from service.outcome_pictures import BadImage, SeenPicture, place, see
+from service.talk import Talk, read_talk
+from steelyard.schema import CandidateScore, OutcomeScore, ScoreOutcomesRequest, ScoreRequest
+
+Found = EncodedCandidate | Unscorable
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeModel(GatewayModel):
+    """Scores an answer, or a conversation, as a whole."""
+
+    kind: ClassVar = "outcome"
+    result: ClassVar = OutcomeScore
+
+    spec: IXCRewardSpec
+    prompt: OutcomePrompt
+
+    @property
+    def max_tiles(self) -> int:
+        return DEFAULT_TILES
+
+    def ready(self, request: ScoreRequest, images: ImageStore, skip: Collection[int] = ()) -> ReadyGroup:
+        assert isinstance(request, ScoreOutcomesRequest)
+        chosen = [index for index in range(request.size) if index not in skip]
+        if request.conversations is None:
+            return self._ready_candidates(request, chosen, images)
+        return self._ready_conversations(request, chosen, images)
+
+    def scored(self, outcome: Outcome, group: ReadyGroup, request: ScoreRequest) -> Sequence[CandidateScore]:
+        score = outcome.values(1).item()
+        return [
+            OutcomeScore(index=index, status="ok", score=score, detail=group.details.get(index))
+            for index in group.places[outcome.candidate]
+        ]
+
+    def _ready_candidates(self, request: ScoreOutcomesRequest, chosen: Sequence[int], images: ImageStore) -> ReadyGroup:
+        """Candidates share messages and pictures."""
+        assert request.messages is not None
+        assert request.candidates is not None
+        talk = read_talk(request.messages, request.images)
+        files = images.resolve(_references([talk]))
+        try:
+            pictures = see(talk.pictures, files, self.spec.tile_size, request.max_tiles)
+        except BadImage as error:
+            return ReadyGroup(tuple(self.unscored(index, "bad_image", str(error)) for index in chosen))
+        texts = {index: request.candidates[index] for index in chosen}
+        positions = {text: position for position, text in enumerate(dict.fromkeys(texts.values()))}
+        try:
+            encoded = self.prompt.encode_group(
+                talk.messages, self._tokens(pictures), list(positions), request.control_tokens, self.max_tokens
+            )
+        except MarkerCount as error:
+            raise InvalidRequest(f"messages: {error}") from None
+        found = {index: encoded.candidates[positions[text]] for index, text in texts.items()}
+        return self._ready(encoded, found, files, shared=place(pictures, encoded.pictures))
+
+    def _ready_conversations(
+        self, request: ScoreOutcomesRequest, chosen: Sequence[int], images: ImageStore
+    ) -> ReadyGroup:
+        """Each conversation brings its own pictures; what all of them begin with is still sent once."""
+        assert request.conversations is not None
+        talks = {i: read_talk(request.conversations[i].messages, request.conversations[i].images) for i in chosen}
+        files = images.resolve(_references(talks.values()))
+        whole: dict[int, Found] = {}
+        own: dict[int, tuple[JobPicture, ...]] = {}
+        bad: list[CandidateScore] = []
+        for index, talk in talks.items():
+            try:
+                whole[index], own[index] = self._encode(talk, files, request)
+            except BadImage as error:
+                bad.append(self.unscored(index, "bad_image", str(error)))
+            except MarkerCount as error:
+                raise InvalidRequest(f"conversations.{index}: {error}") from None
+        encoded = share_prefix(ids_of(), (), list(whole.values()))
+        return self._ready(encoded, dict(zip(whole, encoded.candidates, strict=True)), files, own=own, bad=bad)
+
+    def _encode(
+        self, talk: Talk, files: Mapping[str, Image], request: ScoreOutcomesRequest
+    ) -> tuple[Found, tuple[JobPicture, ...]]:
+        """A conversation's whole prompt, and its pictures in their places. Raises BadImage and MarkerCount."""
+        pictures = see(talk.pictures, files, self.spec.tile_size, request.max_tiles)
+        encoded = self.prompt.encode_conversation(
+            talk.messages, self._tokens(pictures), request.control_tokens, self.max_tokens
+        )
+        (found,) = encoded.candidates
+        if isinstance(found, EncodedCandidate):
+            found = EncodedCandidate(encoded.ids(0), found.readouts, found.detail)
+        return found, place(pictures, encoded.pictures)
+
+    def _tokens(self, pictures: Sequence[SeenPicture]) -> list[int]:
+        return [picture.tokens(self.spec.tile_side) for picture in pictures]
+
+    def _ready(
+        self,
+        encoded: EncodedGroup,
+        found: Mapping[int, Found],
+        files: Mapping[str, Image],
+        *,
+        shared: tuple[JobPicture, ...] = (),
+        own: Mapping[int, tuple[JobPicture, ...]] | None = None,
+        bad: Sequence[CandidateScore] = (),
+    ) -> ReadyGroup:
+        scorable = {index: it for index, it in found.items() if isinstance(it, EncodedCandidate)}
+        candidates = distinct((index, it, own[index] if own else ()) for index, it in scorable.items())
+        refused = (self.unscored(i, it.reason, it.detail) for i, it in found.items() if isinstance(it, Unscorable))
+        return ReadyGroup(
+            refused=(*bad, *refused),
+            prefix=encoded.prefix.tobytes(),
+            candidates=tuple(candidates),
+            pictures=shared,
+            blobs=blobs_of(files.values()),
+            places=tuple(map(tuple, candidates.values())),
+            details={index: it.detail for index, it in scorable.items()},
+            prompt_tokens={index: len(encoded.prefix) + len(it.suffix) for index, it in scorable.items()},
+        )
+
+
+def _references(talks: Iterable[Talk]) -> list[str]:
+    return [name for talk in talks for picture in talk.pictures for name in picture.references]
