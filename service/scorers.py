@@ -75,7 +75,7 @@ class NetworkScorer:
 
 def _candidate(job: Job, index: int, features: Mapping[PictureKey, object]) -> Candidate:
     placed = []
-    for picture in job.pictures:
+    for picture in job.pictures_of(index):
         rows = features[job.key(picture)]
         assert isinstance(rows, torch.Tensor)
         placed.append(PlacedPicture(picture.offset, rows))
