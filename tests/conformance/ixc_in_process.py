@@ -31,12 +31,12 @@ class IXCRewardInProcess:
         self.spec = read_spec(checkpoint)
         self.prompt = OutcomePrompt(self.spec, load_tokenizer(checkpoint))
         self.model = network.load(checkpoint, dtype, torch.device("cpu"))
-        self._folder = folder
+        self.folder = folder
         self._features: dict[str, torch.Tensor] = {}
 
     def open(self, name: str) -> Image.Image:
         """Raises NotAPicture for what the reference does not open."""
-        content = (self._folder / name).read_bytes()
+        content = (self.folder / name).read_bytes()
         read_header(content, _MOST_PIXELS, FORMATS)
         return open_rgb(content)
 

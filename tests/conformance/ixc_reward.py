@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -12,9 +12,12 @@ from models.encoded import EncodedCandidate, MarkerCount
 from models.ixc_reward.layout import Pixels, UnusablePicture
 from models.ixc_reward.prompt import MARKER, MAX_TOKENS, ReferencePrompt, UnknownRole
 from models.tiling import NotAPicture
+from tests.conformance import ixc_served
 from tests.conformance.ixc_in_process import Case, IXCRewardInProcess, max_tokens, messages_of, text_of
 from tests.conformance.ixc_pictures import check_frames, check_geometry, check_picture
 from tests.conformance.ixc_prompts import check_ids, tokenizer_rows
+from tests.conformance.ixc_videos import check_file, check_sampling
+from tests.conformance.over_http import OverHttp
 from tests.conformance.report import Verdict
 
 # bfloat16 has 8 bits of mantissa: how far the reference's own run stands from its float32 one, at most.
@@ -24,9 +27,13 @@ _REFUSALS = (UnknownRole, UnusablePicture, NotAPicture, FileNotFoundError)
 
 def verdicts(cases: Path, checkpoint: Path | None, url: str | None) -> Iterator[Verdict]:
     """One verdict a case. The kind of file is told by what is in it."""
-    if url:
-        raise SystemExit("ixc_reward: not over HTTP yet, leave --url away")
     rows = [json.loads(line) for line in cases.read_text(encoding="utf-8").splitlines()]
+    if url:
+        if "type" not in rows[0]:
+            raise SystemExit("ixc_reward: only the cases of whole conversations go over HTTP, leave --url away")
+        with OverHttp(url) as server:
+            yield from ixc_served.verdicts(rows, server, cases.parent)
+        return
     if "parts" in rows[0]:
         yield from tokenizer_rows(rows, checkpoint or cases.parents[1] / "internlm2_tokenizer")
         return
@@ -58,16 +65,15 @@ def is_slow(case: Case) -> bool:
 def verdict_of(case: Case, backend: IXCRewardInProcess) -> Verdict:
     """Whatever the type of the case; one that the reference refuses must be refused here."""
     verdict = Verdict(case["id"])
-    if case["type"] in ("video_file", "video_sampling"):
-        verdict.note = "not checked: no video is decoded here"
-        return verdict
-    checks = {
+    checks: Mapping[str, Callable[[Verdict, Case, IXCRewardInProcess], None]] = {
         "score": _check_score,
         "batch": _check_batch,
         "compare": _check_compare,
         "video_frames": _check_frames,
         "geometry": check_geometry,
         "layout": _check_layout,
+        "video_file": check_file,
+        "video_sampling": lambda verdict, case, _: check_sampling(verdict, case),
     }
     error = case["expected"].get("error")
     try:

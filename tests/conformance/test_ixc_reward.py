@@ -8,8 +8,13 @@ from functools import cache
 import pytest
 import torch
 
-from tests.conformance import ixc_reward
+from models.ixc_reward.frames import compose
+from models.ixc_reward.layout import lay_out_frames, pad
+from steelyard.schema import ScoreOutcomesRequest
+from tests.conformance import ixc_reward, ixc_served
+from tests.conformance.in_process import InProcess
 from tests.conformance.ixc_in_process import Case, IXCRewardInProcess
+from tests.conformance.ixc_requests import data_url
 from tests.conformance.report import Verdict
 from tests.golden import IXC_REWARD, read_lines
 
@@ -76,3 +81,28 @@ def test_scores_do_not_depend_on_company(seed: int, together: int) -> None:
         ready = [tiny.ready(case["conversation"], case["images"], case["options"]) for case in batch]
         verdict.closely("scores", tiny.score(ready), [case["expected"]["score"] for case in batch])
     assert verdict.differences == []
+
+
+@pytest.mark.parametrize(("cases", "checkpoint"), [(CASES, "tiny-ixc-reward"), (FULL_TILES, "tiny-ixc-reward-560")])
+def test_what_the_wire_can_say_has_the_references_scores_in_every_form(cases: list[Case], checkpoint: str) -> None:
+    """Conversations, candidates, pictures in parts; what it cannot say is told, and why."""
+    quick = [case for case in cases if not ixc_reward.is_slow(case)]
+    found = list(ixc_served.verdicts(quick, InProcess(IXC_REWARD / checkpoint, "float32"), IXC_REWARD))
+    assert differences(found) == []
+    assert sum(not verdict.note for verdict in found) > len(quick) // 4
+
+
+def test_a_video_stands_where_its_part_stands() -> None:
+    """As the reference has it with a marker there, which no golden case of a video does."""
+    tiny, served = backend("tiny-ixc-reward"), InProcess(IXC_REWARD / "tiny-ixc-reward", "float32")
+    for case in (case for case in CASES if case["type"] == "video_frames"):
+        question, answer = (turn["content"] for turn in case["conversation"])
+        canvas = compose([tiny.open(name) for name in case["frames"]], tiny.spec.tile_size)
+        pixels = pad(canvas, lay_out_frames(*canvas.size, tiny.spec.tile_size))
+        marked = [{"role": "user", "content": f"<ImageHere>{question}"}, {"role": "assistant", "content": answer}]
+        (expected,) = tiny.score([tiny.candidate(tiny.encode(marked, [pixels], {}), [pixels])])
+        frames = [data_url(IXC_REWARD / name) for name in case["frames"]]
+        parts = [{"type": "video_frames", "frames": frames}, {"type": "text", "text": question}]
+        fields = {"messages": [{"role": "user", "content": parts}], "candidates": [answer]}
+        (result,) = served.score_outcomes(ScoreOutcomesRequest.model_validate(fields)).results
+        assert result.score == pytest.approx(expected, rel=1e-5, abs=1e-5)
