@@ -102,8 +102,11 @@ def _split(entry: Waiting, budget: Budget) -> tuple[Waiting, Waiting]:
     tiles: dict[PictureKey, int] = {}
     for candidate in candidates:
         tokens += job.tokens(candidate)
+        known = len(tiles)
         tiles |= {job.key(picture): picture.tiles for picture in job.candidates[candidate].pictures}
-        if count and (tokens > budget.tokens or sum(tiles.values()) > budget.tiles):
+        # What costs no tile more is never left behind for its tiles.
+        too_many_tiles = len(tiles) > known and sum(tiles.values()) > budget.tiles
+        if count and (tokens > budget.tokens or too_many_tiles):
             break
         count += 1
     return Waiting.of(job, candidates[:count]), Waiting.of(job, candidates[count:])

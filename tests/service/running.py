@@ -20,6 +20,7 @@ from steelyard.schema import ErrorResponse, ScoreStepsResponse
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "demo" / "visualprm"
+IXC_DEMO = ROOT / "demo" / "ixc_reward"
 PATIENCE_S = 60.0
 _ENGINE = "service.engine_process"
 Found = TypeVar("Found")

@@ -1,5 +1,7 @@
 """The packing policy: pure, with the clock as an argument."""
 
+import dataclasses
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -123,3 +125,23 @@ def test_repeated_packing_serves_every_candidate_exactly_once(jobs: list[tuple])
         served += [(e.job.id, c) for e in (*packing.batch, *packing.expired) for c in e.candidates]
         line = packing.waiting
     assert sorted(served) == everything
+
+
+def own_pictures(entry: Waiting, *tiles: int) -> Waiting:
+    """Each candidate brings one picture of so many tiles; equal numbers are the same picture."""
+    pictures = [JobPicture((f"sha256:{count}",), False, (count, 1), count, 0, 4 * count) for count in tiles]
+    pairs = zip(entry.job.candidates, pictures, strict=True)
+    candidates = tuple(dataclasses.replace(candidate, pictures=(own,)) for candidate, own in pairs)
+    return Waiting.of(dataclasses.replace(entry.job, candidates=candidates), entry.candidates)
+
+
+def test_a_picture_that_several_candidates_bring_counts_once() -> None:
+    assert own_pictures(waiting("a", (1, 1, 1)), 3, 3, 4).tiles == 7
+
+
+def test_a_group_whose_candidates_bring_too_many_tiles_is_split() -> None:
+    entry = own_pictures(waiting("a", (1, 1, 1, 1)), 6, 6, 3, 2)
+    first = pack([entry], Budget(tokens=100, tiles=9), 0.0)
+    assert [part.candidates for part in (*first.batch, *first.waiting)] == [(0, 1, 2), (3,)]
+    second = pack([entry], Budget(tokens=100, tiles=1), 0.0)
+    assert [part.candidates for part in (*second.batch, *second.waiting)] == [(0, 1), (2, 3)]

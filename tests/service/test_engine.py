@@ -161,3 +161,44 @@ def test_a_picture_that_cannot_be_had_fails_its_own_group_only(blobs: dict[str, 
 def test_the_tiles_of_a_group_are_counted_where_they_were_encoded() -> None:
     script = run(Script(arrive(job("a", 1, 2, pictures=(PICTURE,)))), Halver(), tokens=10)
     assert [delivery.tiles for delivery in script.delivered] == [1, 0]
+
+
+OTHER = dataclasses.replace(PICTURE, digests=("sha256:bb",))
+
+
+def with_own_pictures(made: Job, *pictures: tuple[JobPicture, ...]) -> Job:
+    pairs = zip(made.candidates, pictures, strict=True)
+    return dataclasses.replace(made, candidates=tuple(dataclasses.replace(c, pictures=own) for c, own in pairs))
+
+
+def test_a_picture_that_cannot_be_had_fails_those_who_bring_it_and_no_others() -> None:
+    made = with_own_pictures(job("talks", 1, 2, 3, 4), (PICTURE,), (OTHER,), (), (OTHER, PICTURE))
+    scorer = Halver()
+    script = run(Script(arrive(made, job("blind", 5)), blobs={PICTURE.digests[0]: b"pixels"}), scorer)
+    assert {c: o.status for c, o in script.outcomes("talks").items()} == {0: "ok", 1: "failed", 2: "ok", 3: "failed"}
+    assert script.outcomes("blind")[0].status == "ok"
+    assert scorer.encoded == [*PICTURE.digests]
+    # One delivery a job, so that a death during the forward is still laid at its door.
+    assert [delivery.job for delivery in script.delivered] == ["talks", "blind"]
+    assert [delivery.computed_tokens for delivery in script.delivered] == [20, 10]
+
+
+def test_a_broken_picture_is_tried_once_a_batch_however_many_bring_it() -> None:
+    tried = []
+
+    class Counting(Halver):
+        def encode(self, picture: JobPicture, contents: Sequence[bytes]) -> object:
+            tried.append(picture)
+            return super().encode(picture, contents)
+
+    made = with_own_pictures(job("talks", 1, 2, 3), (OTHER,), (OTHER,), (OTHER,))
+    run(Script(arrive(made, job("seeing", 4, pictures=(OTHER,))), blobs={OTHER.digests[0]: b"broken"}), Counting())
+    assert len(tried) == 1
+
+
+def test_all_of_a_videos_frames_are_handed_over_together() -> None:
+    video = dataclasses.replace(PICTURE, digests=("sha256:aa", "sha256:bb"), frames=True)
+    scorer = Halver()
+    blobs = {"sha256:aa": b"one", "sha256:bb": b"two"}
+    run(Script(arrive(job("a", 1, pictures=(video,)), job("b", 2, pictures=(PICTURE,))), blobs=blobs), scorer)
+    assert scorer.encoded == ["sha256:aa", "sha256:bb", "sha256:aa"]

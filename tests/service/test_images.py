@@ -3,6 +3,7 @@
 import base64
 import io
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import quote_from_bytes
 
 import pytest
 from PIL import Image as Pillow
@@ -92,3 +93,17 @@ def test_threads_that_put_the_same_picture_count_it_once() -> None:
         ids = {image.id for image in pool.map(images.put, [content] * 64)}
     assert len(ids) == 1
     assert images.bytes == len(content)
+
+
+def test_the_pictures_of_a_call_have_a_limit_in_all_in_which_equal_ones_count_once() -> None:
+    images = ImageStore(budget_bytes=10_000, ttl_s=60, max_image_bytes=5_000, max_pixels=1_000, max_call_pixels=100)
+    one, two, three = (base64.b64encode(png(shade)).decode() for shade in (1, 2, 3))
+    assert len(images.resolve([one, one, two, f"data:,{quote_from_bytes(png(2))}"])) == 3
+    with pytest.raises(TooManyPixels, match="144 pixels in all; the limit is 100"):
+        images.resolve([one, two, three])
+
+
+def test_a_picture_knows_its_format() -> None:
+    file = io.BytesIO()
+    Pillow.new("RGB", (8, 6)).save(file, "TIFF")
+    assert [store().put(content).format for content in (png(1), file.getvalue())] == ["PNG", "TIFF"]
