@@ -4,6 +4,7 @@ import logging
 import os
 import socket
 import sys
+from collections.abc import Iterable
 from types import FrameType
 
 import uvicorn
@@ -12,12 +13,10 @@ from service.app import create_app
 from service.gateway import Gateway
 from service.settings import Settings, SettingsError, read_settings
 
-_TRY = """
-Steelyard is ready: {address}/docs
-
-Try it:
-  curl -s {address}/score_steps -H 'content-type: application/json' -d @examples/group.json
-"""
+_READY = "\nSteelyard is ready: {address}/docs\n\nTry it:"
+_CURL = "  curl -s {address}/{route} -H 'content-type: application/json' -d @examples/{example}.json"
+# By the kind of model: the route, and what to send there.
+_TRY = {"steps": ("score_steps", "group"), "outcome": ("score_outcomes", "outcomes")}
 
 
 class Server(uvicorn.Server):
@@ -50,7 +49,8 @@ def main(arguments: list[str]) -> int:
 def _serve(settings: Settings, listening: socket.socket) -> int:
     def announce() -> None:
         host, port = listening.getsockname()[:2]
-        print(_TRY.format(address=f"http://{host if ':' not in host else f'[{host}]'}:{port}"), flush=True)
+        address = f"http://{host if ':' not in host else f'[{host}]'}:{port}"
+        print(_welcome(address, gateway.kinds), flush=True)
 
     def give_up() -> None:
         server.should_exit = True
@@ -67,6 +67,14 @@ def _serve(settings: Settings, listening: socket.socket) -> int:
     server = Server(config, gateway)
     server.run(sockets=[listening])
     return _stop(gateway.failure) if gateway.failure else 0
+
+
+def _welcome(address: str, kinds: Iterable[str]) -> str:
+    """What a newcomer reads: where the server is, and a call to try for each kind of model."""
+    calls = [
+        _CURL.format(address=address, route=route, example=example) for route, example in (_TRY[kind] for kind in kinds)
+    ]
+    return "\n".join([_READY.format(address=address), *calls, ""])
 
 
 def listen(settings: Settings) -> socket.socket:

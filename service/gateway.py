@@ -62,6 +62,12 @@ class Gateway:
         """What still has to be waited for before groups are taken."""
         return "the models are still loading" if self.queue is None else self.queue.progress
 
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds of models that are served; none until they are loaded."""
+        models = self.scoring.models.values() if self.scoring is not None else ()
+        return list(dict.fromkeys(model.kind for model in models))
+
     def drain(self) -> None:
         """Take no more groups; those accepted are still answered."""
         if self.scoring is not None:

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import math
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -593,12 +594,26 @@ def test_a_picture_stored_by_many_at_once_is_counted_once(server: Running) -> No
 
 def test_the_description_names_routes_fields_and_errors(api: httpx2.Client) -> None:
     document = api.get("/openapi.json").json()
-    assert {"/score_steps", "/images", "/models", "/health/live", "/health/ready", "/metrics"} <= set(document["paths"])
+    assert {
+        "/score_steps",
+        "/score_outcomes",
+        "/images",
+        "/models",
+        "/health/live",
+        "/health/ready",
+        "/metrics",
+    } <= set(document["paths"])
     fields = document["components"]["schemas"]["ScoreStepsRequest"]["properties"]
     assert {"question", "candidates", "control_tokens", "deadline_ms"} <= set(fields)
     answers = document["paths"]["/score_steps"]["post"]["responses"]
     assert {"200", "401", "404", "409", "413", "415", "422", "429", "503", "504"} <= set(answers)
     assert "unknown_image" in document["info"]["description"]
+    assert {"messages", "candidates", "conversations"} <= set(
+        document["components"]["schemas"]["ScoreOutcomesRequest"]["properties"]
+    )
+    named = set(re.findall(r'"#/components/schemas/(\w+)"', json.dumps(document)))
+    assert "ImagePart" in named
+    assert named <= set(document["components"]["schemas"])
     assert "swagger" in api.get("/docs").text.lower()
 
 
