@@ -6,7 +6,7 @@ python -m benchmarks.random_checkpoint DIR [--layers 32] [--dtype float32] [--se
 import argparse
 import json
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields
 from math import prod
 from pathlib import Path
@@ -65,12 +65,28 @@ def write_checkpoint(
     Activations stay near 1 through the network. Holds one shard in memory: at most `shard_bytes`, or the
     largest tensor.
     """
+    write_files(directory, configuration(dimensions, dtype), tokenizer)
+    write_tensors(directory, tensor_shapes(read_spec(directory)), dtype=dtype, shard_bytes=shard_bytes, seed=seed)
+
+
+def write_files(directory: Path, config: Mapping[str, object], tokenizer: Path | None) -> None:
+    """`config.json`, and the tokenizer's files from another checkpoint."""
     directory.mkdir(parents=True, exist_ok=True)
-    _write_json(directory / "config.json", configuration(dimensions, dtype))
-    if tokenizer is not None:
-        for name in TOKENIZER_FILES:
-            shutil.copyfile(tokenizer / name, directory / name)
-    shapes = tensor_shapes(read_spec(directory))
+    _write_json(directory / "config.json", config)
+    for file in () if tokenizer is None else (tokenizer / name for name in TOKENIZER_FILES):
+        if file.is_file():
+            shutil.copyfile(file, directory / file.name)
+
+
+def write_tensors(
+    directory: Path,
+    shapes: dict[str, tuple[int, ...]],
+    *,
+    dtype: torch.dtype = torch.bfloat16,
+    shard_bytes: int = 1 << 30,
+    seed: int = 0,
+) -> None:
+    """Index and shards of random tensors; one shard is held in memory."""
     shards = list(_shards(shapes, shard_bytes // dtype.itemsize))
     generator = torch.Generator().manual_seed(seed)
     placed: dict[str, str] = {}
@@ -172,7 +188,7 @@ def _distribution(name: str, shape: tuple[int, ...]) -> tuple[float, float]:
         return 0.0, 0.02
     if name.endswith((".ls1", ".ls2")):
         return 0.1, 0.01
-    if name.endswith(("class_embedding", "position_embedding")):
+    if name.endswith(("class_embedding", "position_embedding", "position_embedding.weight", "_GN")):
         return 0.0, 0.5
     if len(shape) == 1:  # a norm
         return 1.0, 0.05
