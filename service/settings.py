@@ -9,6 +9,8 @@ from typing import Literal, NoReturn
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 _PREFIX = "STEELYARD_"
+# Read by the client, which may live in the same environment; the key that it reads is one of the server's.
+_CLIENTS_OWN = {"STEELYARD_URL"}
 DEMO = Path(__file__).parents[1] / "demo"
 MIB = 2**20
 
@@ -127,7 +129,7 @@ def _is_list(name: str) -> bool:
 def _from_environment(environment: Mapping[str, str]) -> dict[str, object]:
     given: dict[str, object] = {}
     for variable, value in environment.items():
-        if not variable.startswith(_PREFIX):
+        if not variable.startswith(_PREFIX) or variable in _CLIENTS_OWN:
             continue
         name = variable.removeprefix(_PREFIX).lower()
         if name not in Settings.model_fields:

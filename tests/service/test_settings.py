@@ -45,3 +45,7 @@ def test_a_wrong_setting_is_named(arguments: list[str], environment: dict[str, s
         read_settings(arguments, environment)
     assert named in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_variable_of_the_clients_is_not_the_servers_business() -> None:
+    assert read_settings([], {"STEELYARD_URL": "http://127.0.0.1:9"}) == read_settings([], {})
