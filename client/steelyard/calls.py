@@ -2,7 +2,7 @@
 
 import re
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, TypeVar
 
 from pydantic import BaseModel
@@ -12,7 +12,7 @@ from steelyard.exchange import Alone, Answer, Chance, Script, Send, Work, exchan
 from steelyard.messages import (
     ConversationLike,
     MessageLike,
-    conversation_with_references,
+    conversations_with_references,
     have_parts,
     with_references,
 )
@@ -117,7 +117,7 @@ class Calls:
         references = yield from _refer_all(album, images)
         request = build(
             ScoreOutcomesRequest,
-            messages=(yield from _beside(have_parts(messages), lambda: with_references(messages, album.refer))),
+            messages=(yield from _beside(have_parts(messages), lambda: with_references(messages, album))),
             images=references,
             candidates=candidates,
             model=model,
@@ -147,7 +147,7 @@ class Calls:
         album = Album()
         request = build(
             ScoreOutcomesRequest,
-            conversations=(yield from _beside(True, lambda: _with_references(conversations, album))),
+            conversations=(yield from _beside(True, lambda: conversations_with_references(conversations, album))),
             model=model,
             weights=weights,
             max_tiles=max_tiles,
@@ -234,10 +234,6 @@ def _beside(heavy: bool, run: Callable[[], Result]) -> Script[Result]:
 def _refer_all(album: Album, images: Sequence[PictureLike]) -> Script[list[str]]:
     check_list(images)
     return _beside(len(images) > 0, lambda: album.refer_all(images))
-
-
-def _with_references(conversations: Sequence[ConversationLike], album: Album) -> list[Mapping[str, object]]:
-    return [conversation_with_references(each, album.refer, album.refer_all) for each in conversations]
 
 
 def _named(error: UnknownImage) -> list[str]:

@@ -1,14 +1,13 @@
 """Messages as callers write them, with pictures in any form, turned into messages that name pictures by id."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias, cast
 
-from steelyard.pictures import PictureLike
+from steelyard.pictures import Album, PictureLike
 from steelyard.schema import Conversation, Message
 
 MessageLike: TypeAlias = Message | Mapping[str, object]
 ConversationLike: TypeAlias = Conversation | Mapping[str, object]
-Refer: TypeAlias = Callable[[PictureLike], str]
 
 
 def have_parts(messages: object) -> bool:
@@ -16,23 +15,16 @@ def have_parts(messages: object) -> bool:
     return any(not isinstance(_plain(message).get("content"), str) for message in _listed(messages) or ())
 
 
-def with_references(messages: object, refer: Refer) -> object:
+def with_references(messages: object, album: Album) -> object:
     """The messages with each picture in their parts replaced; what is malformed is left for the schema to name."""
     listed = _listed(messages)
-    return messages if listed is None else [_message(_plain(message), refer) for message in listed]
+    return messages if listed is None else [_message(_plain(message), album) for message in listed]
 
 
-def conversation_with_references(
-    conversation: ConversationLike, refer: Refer, refer_all: Callable[[Sequence[PictureLike]], list[str]]
-) -> dict[str, object]:
-    """One whole conversation, likewise."""
-    plain = _plain(conversation)
-    replaced: dict[str, object] = {}
-    if "messages" in plain:
-        replaced["messages"] = with_references(plain["messages"], refer)
-    if "images" in plain:
-        replaced["images"] = refer_all(cast(Sequence[PictureLike], plain["images"]))
-    return {**plain, **replaced}
+def conversations_with_references(conversations: object, album: Album) -> object:
+    """Whole conversations, likewise."""
+    listed = _listed(conversations)
+    return conversations if listed is None else [_conversation(_plain(each), album) for each in listed]
 
 
 def _listed(things: object) -> Sequence[object] | None:
@@ -45,17 +37,24 @@ def _plain(thing: object) -> Mapping[str, object]:
     return thing if isinstance(thing, Mapping) else {"": thing}
 
 
-def _message(message: Mapping[str, object], refer: Refer) -> dict[str, object]:
-    content = message.get("content")
-    if not isinstance(content, list | tuple):
-        return dict(message)
-    return {**message, "content": [_part(_plain(part), refer) for part in content]}
+def _conversation(conversation: Mapping[str, object], album: Album) -> dict[str, object]:
+    replaced = dict(conversation)
+    if "messages" in replaced:
+        replaced["messages"] = with_references(replaced["messages"], album)
+    if "images" in replaced:
+        replaced["images"] = album.refer_all(cast(Sequence[PictureLike], replaced["images"]))
+    return replaced
 
 
-def _part(part: Mapping[str, object], refer: Refer) -> dict[str, object]:
-    where, frames = part.get("image_url"), part.get("frames")
+def _message(message: Mapping[str, object], album: Album) -> dict[str, object]:
+    parts = _listed(message.get("content"))
+    return dict(message) if parts is None else {**message, "content": [_part(_plain(part), album) for part in parts]}
+
+
+def _part(part: Mapping[str, object], album: Album) -> dict[str, object]:
+    where, frames = part.get("image_url"), _listed(part.get("frames"))
     if part.get("type") == "image_url" and isinstance(where, Mapping) and "url" in where:
-        return {**part, "image_url": {**where, "url": refer(where["url"])}}
-    if part.get("type") == "video_frames" and isinstance(frames, list | tuple):
-        return {**part, "frames": [refer(frame) for frame in frames]}
+        return {**part, "image_url": {**where, "url": album.refer(where["url"])}}
+    if part.get("type") == "video_frames" and frames is not None:
+        return {**part, "frames": [album.refer(cast(PictureLike, frame)) for frame in frames]}
     return dict(part)

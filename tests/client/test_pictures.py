@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import io
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -170,5 +171,6 @@ try:
 except InvalidPicture as error:
     print(error)
 """
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    environment = os.environ | {"PYTHONPATH": str(SHAPES.parents[1] / "client")}
+    ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert "pip install 'steelyard[pictures]'" in ended.stdout

@@ -55,7 +55,12 @@ def test_retry_after_is_a_floor_and_the_jitter_comes_on_top() -> None:
 
 def test_it_ends_after_so_many_retries() -> None:
     retry = Retry(max_retries=2)
-    assert [retry.pause_s(failure(503), attempt, 0.0, 0.5) is None for attempt in range(4)] == [False, False, True, True]
+    assert [retry.pause_s(failure(503), attempt, 0.0, 0.5) is None for attempt in range(4)] == [
+        False,
+        False,
+        True,
+        True,
+    ]
     assert Retry(max_retries=0).pause_s(failure(503), 0, 0.0, 0.5) is None
 
 
