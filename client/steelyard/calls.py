@@ -1,14 +1,11 @@
-"""Every call as a script: pictures go up first, then the question, and once more after a 404 those that are gone."""
+"""Every call of the two clients as a script, from the caller's arguments to the answer."""
 
-import re
 import uuid
-from collections.abc import Callable, Sequence
-from typing import Literal, TypeVar
+from collections.abc import Sequence
+from typing import Literal
 
-from pydantic import BaseModel
-
-from steelyard.errors import ConnectionFailed, InvalidPicture, SteelyardError, TimedOut, Unavailable, UnknownImage
-from steelyard.exchange import Alone, Answer, Chance, Script, Send, Work, exchange, failure_of, parse
+from steelyard.errors import ConnectionFailed, InvalidPicture, TimedOut, Unavailable
+from steelyard.exchange import Chance, Script, beside
 from steelyard.messages import (
     ConversationLike,
     MessageLike,
@@ -16,8 +13,8 @@ from steelyard.messages import (
     have_parts,
     with_references,
 )
-from steelyard.pictures import Album, Picture, PictureLike, check_list, load
-from steelyard.requests import build, post
+from steelyard.pictures import Album, PictureLike, check_list, load
+from steelyard.requests import build
 from steelyard.retry import Retry
 from steelyard.schema import (
     Aggregate,
@@ -25,35 +22,23 @@ from steelyard.schema import (
     Priority,
     ScoreOutcomesRequest,
     ScoreOutcomesResponse,
-    ScoreRequest,
     ScoreStepsRequest,
     ScoreStepsResponse,
     ServedModels,
     StoredImage,
 )
-from steelyard.uploads import Uploads
-
-_ID = re.compile(r"sha256:[0-9a-f]{64}")
-# Uploads of a picture that keeps vanishing before the question reaches the server.
-_ROUNDS = 3
-_SHORT_S = 60.0
-
-Result = TypeVar("Result")
-Response = TypeVar("Response", bound=BaseModel)
+from steelyard.sending import Sender
 
 
 class Calls:
-    """The calls of one client; it remembers which pictures the server has been sent.
+    """The calls of one client.
 
     Every scoring call takes `id` (yours, or one is made: each attempt bears the same, so that a retry is never scored
     twice) and `timeout_s` for one attempt (by default the deadline and 30 s; `math.inf` is no limit).
     """
 
     def __init__(self, retry: Retry, timeout_s: float | None = None, chance: Chance | None = None) -> None:
-        self._retry = retry
-        self._timeout_s = timeout_s
-        self._chance = chance or Chance()
-        self._uploads = Uploads()
+        self._sender = Sender(retry, timeout_s, chance or Chance())
 
     def score_steps(
         self,
@@ -95,7 +80,7 @@ class Calls:
             deadline_ms=deadline_ms,
             id=_id(id),
         )
-        return (yield from self._score("/score_steps", request, album, ScoreStepsResponse, timeout_s))
+        return (yield from self._sender.score("/score_steps", request, album, ScoreStepsResponse, timeout_s))
 
     def score_outcomes(
         self,
@@ -117,7 +102,7 @@ class Calls:
         references = yield from _refer_all(album, images)
         request = build(
             ScoreOutcomesRequest,
-            messages=(yield from _beside(have_parts(messages), lambda: with_references(messages, album))),
+            messages=(yield from beside(have_parts(messages), lambda: with_references(messages, album))),
             images=references,
             candidates=candidates,
             model=model,
@@ -128,7 +113,7 @@ class Calls:
             deadline_ms=deadline_ms,
             id=_id(id),
         )
-        return (yield from self._score("/score_outcomes", request, album, ScoreOutcomesResponse, timeout_s))
+        return (yield from self._sender.score("/score_outcomes", request, album, ScoreOutcomesResponse, timeout_s))
 
     def score_conversations(
         self,
@@ -147,7 +132,7 @@ class Calls:
         album = Album()
         request = build(
             ScoreOutcomesRequest,
-            conversations=(yield from _beside(True, lambda: conversations_with_references(conversations, album))),
+            conversations=(yield from beside(True, lambda: conversations_with_references(conversations, album))),
             model=model,
             weights=weights,
             max_tiles=max_tiles,
@@ -156,88 +141,30 @@ class Calls:
             deadline_ms=deadline_ms,
             id=_id(id),
         )
-        return (yield from self._score("/score_outcomes", request, album, ScoreOutcomesResponse, timeout_s))
+        return (yield from self._sender.score("/score_outcomes", request, album, ScoreOutcomesResponse, timeout_s))
 
     def put_image(self, picture: PictureLike) -> Script[StoredImage]:
         """Send a picture now, for example before the calls that name it by its id."""
-        loaded = yield from _beside(True, lambda: load(picture))
+        loaded = yield from beside(True, lambda: load(picture))
         if isinstance(loaded, str):
             raise InvalidPicture(f"{loaded} is an id: the picture's bytes are not here to be sent")
-        return (yield from self._put(loaded, self._chance.clock()))
+        return (yield from self._sender.put(loaded))
 
     def models(self) -> Script[ServedModels]:
         """The models that are served, and what identifies them."""
-        answer = yield from self._exchange(self._short("GET", "/models"), self._chance.clock())
-        return parse(ServedModels, answer)
+        return self._sender.get("/models", ServedModels)
 
     def ready(self) -> Script[bool]:
         """Whether every model is loaded and scores as it did at the start; asked once, never raises for a no."""
-        reply = yield self._short("GET", "/health/ready")
-        failure = failure_of(reply) if isinstance(reply, Answer) else reply
+        failure = yield from self._sender.ask_once("/health/ready")
         if failure is None or isinstance(failure, Unavailable | ConnectionFailed | TimedOut):
             return failure is None
-        assert isinstance(failure, SteelyardError)
         raise failure
-
-    def _score(
-        self, path: str, request: ScoreRequest, album: Album, response: type[Response], timeout_s: float | None
-    ) -> Script[Response]:
-        started = self._chance.clock()
-        send = post(path, request, self._timeout_s if timeout_s is None else timeout_s)
-        # Pictures to send, each with the upload after which the server lacks it.
-        missing = dict.fromkeys(album.pictures, 0)
-        for rounds_left in reversed(range(_ROUNDS)):
-            for image_id, since in missing.items():
-                yield from self._upload(album.pictures[image_id], since, started)
-            uploaded = {image_id: self._uploads.last(image_id) for image_id in album.pictures}
-            try:
-                return parse(response, (yield from self._exchange(send, started)))
-            except UnknownImage as error:
-                missing = {image_id: uploaded[image_id] for image_id in _named(error) if image_id in uploaded}
-                if not missing or not rounds_left:
-                    raise
-        raise AssertionError("unreachable")
-
-    def _upload(self, picture: Picture, since: int, started: float) -> Script[None]:
-        """Unless it was sent after the upload `since`; calls that want the same one wait for whoever is sending it."""
-
-        def send_once() -> Script[None]:
-            if self._uploads.last(picture.id) <= since:
-                yield from self._put(picture, started)
-
-        if self._uploads.last(picture.id) <= since:
-            yield Alone(picture.id, send_once())
-
-    def _put(self, picture: Picture, started: float) -> Script[StoredImage]:
-        send = self._short("PUT", "/images", picture.content)
-        stored = parse(StoredImage, (yield from self._exchange(send, started)))
-        self._uploads.record(picture.id)
-        return stored
-
-    def _exchange(self, send: Send, started: float) -> Script[Answer]:
-        return exchange(send, self._retry, self._chance, started)
-
-    def _short(self, method: Literal["GET", "PUT"], path: str, content: bytes = b"") -> Send:
-        timeout_s = _SHORT_S if self._timeout_s is None else self._timeout_s
-        return Send(method, path, timeout_s, content, "application/octet-stream" if content else None)
-
-
-def _beside(heavy: bool, run: Callable[[], Result]) -> Script[Result]:
-    """The result of work that may read and encode pictures, or only looks at what is there."""
-    if not heavy:
-        return run()
-    results: list[Result] = []
-    yield Work(lambda: results.append(run()))
-    return results[0]
 
 
 def _refer_all(album: Album, images: Sequence[PictureLike]) -> Script[list[str]]:
     check_list(images)
-    return _beside(len(images) > 0, lambda: album.refer_all(images))
-
-
-def _named(error: UnknownImage) -> list[str]:
-    return list(dict.fromkeys(_ID.findall(error.message)))
+    return beside(len(images) > 0, lambda: album.refer_all(images))
 
 
 def _id(given: str | None) -> str:

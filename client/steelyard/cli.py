@@ -23,10 +23,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SteelyardError as error:
         print(f"steelyard: {visible(' '.join(str(error).split()))}", file=sys.stderr)
         return _FAILED
-    except BrokenPipeError:
-        # Whoever read the output has seen enough; the interpreter must not complain when it flushes at its end.
+    except OSError as error:
+        # The output cannot be written: the interpreter must not try again, and complain, at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _PIPE_CLOSED
+        if isinstance(error, BrokenPipeError):
+            return _PIPE_CLOSED
+        print(f"steelyard: the output cannot be written: {error.strerror}", file=sys.stderr)
+        return _FAILED
     except KeyboardInterrupt:
         return _INTERRUPTED
     return code

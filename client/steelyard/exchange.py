@@ -91,6 +91,15 @@ def exchange(send: Send, retry: Retry, chance: Chance, started: float) -> Script
     raise AssertionError("unreachable")
 
 
+def beside(heavy: bool, run: Callable[[], Result]) -> Script[Result]:
+    """The result of work that may read and encode pictures, or only looks at what is there."""
+    if not heavy:
+        return run()
+    results: list[Result] = []
+    yield Work(lambda: results.append(run()))
+    return results[0]
+
+
 def parse(model: type[Wire], answer: Answer) -> Wire:
     """Raises BadAnswer. Fields that a newer server adds are passed over."""
     try:

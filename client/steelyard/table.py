@@ -56,8 +56,8 @@ def outcome_table(answer: ScoreOutcomesResponse, texts: Sequence[str], style: St
 
 
 def bar(full: float) -> str:
-    """Ten columns between two posts, filled to an eighth of a column."""
-    whole, eighths = divmod(round(min(1.0, max(0.0, full)) * _BAR * 8), 8)
+    """Ten columns between two posts, filled by whole eighths of a column."""
+    whole, eighths = divmod(int(min(1.0, max(0.0, full)) * _BAR * 8), 8)
     return "▐" + ("█" * whole + _EIGHTHS[eighths].strip()).ljust(_BAR) + "▌"
 
 
