@@ -4,12 +4,13 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from steelyard import errors, schema
     from steelyard.client import AsyncClient, Client
     from steelyard.errors import SteelyardError
     from steelyard.retry import Retry
 
 __version__ = "0.1.0"
-__all__ = ["AsyncClient", "Client", "Retry", "SteelyardError", "__version__"]
+__all__ = ["AsyncClient", "Client", "Retry", "SteelyardError", "__version__", "errors", "schema"]
 
 # Imported when asked for: the server takes the schema from here and must not pay for an HTTP client.
 _HOMES = {"AsyncClient": "client", "Client": "client", "Retry": "retry", "SteelyardError": "errors"}
@@ -24,4 +25,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+    return sorted({*globals(), *__all__})

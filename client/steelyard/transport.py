@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import httpx2
 
 from steelyard import __version__
-from steelyard.errors import ConnectionFailed, InvalidCall, SteelyardError, TimedOut
+from steelyard.errors import BadAnswer, ConnectionFailed, InvalidCall, SteelyardError, TimedOut
 from steelyard.exchange import Answer, Send
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -79,5 +79,5 @@ def error_of(error: httpx2.HTTPError, send: Send, server: Server) -> SteelyardEr
     """What went wrong on the way, in this client's words; a connection that never opened may be tried again."""
     if isinstance(error, httpx2.TimeoutException) and not isinstance(error, httpx2.ConnectTimeout):
         return TimedOut(f"{send.method} {send.path}: no answer from {server.shown} within {send.timeout_s:g} s")
-    reason = str(error) or type(error).__name__
-    return ConnectionFailed(f"{send.method} {send.path}: {server.shown} is not to be reached: {reason}")
+    reason = f"{send.method} {send.path}: no answer from {server.shown}: {str(error) or type(error).__name__}"
+    return ConnectionFailed(reason) if isinstance(error, httpx2.TransportError) else BadAnswer(reason)

@@ -3,9 +3,12 @@
 import base64
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from steelyard.calls import Calls
@@ -362,3 +365,16 @@ def test_ready_asks_once(reply: Said | SteelyardError, ready: bool) -> None:
     play = Play(reply)
     assert play.run(play.calls.ready()) is ready
     assert len(play.sent) == 1
+
+
+@given(st.lists(st.sampled_from([None, BUSY, GONE, lost(RED.id), lost(BLUE.id), said(500, "internal_error")])))
+def test_whatever_comes_a_call_ends_within_its_bounds_and_is_always_the_same(replies: list[Any]) -> None:
+    retry = Retry(max_retries=3, within_s=20)
+    play = Play(*replies, retry=retry)
+    with suppress(SteelyardError):
+        play.run(play.calls.score_steps("Which?", [RED.content, BLUE.content], ["x"]))
+    assert len({send.content for send in play.sent if send.path == "/score_steps"}) <= 1
+    assert len(play.sent) <= (retry.max_retries + 1) * 3 * 3
+    assert play.now_s <= retry.within_s
+    for image in (RED, BLUE):
+        assert play.paths.count("/score_steps") == 0 or image.content in [send.content for send in play.sent]

@@ -194,6 +194,37 @@ def test_a_closed_pipe_and_an_interrupt_are_quiet(server: Running) -> None:
     waiting.stderr.close()
 
 
+def test_a_full_disk_is_one_line(server: Running) -> None:
+    with open("/dev/full", "wb") as full:
+        command = [*COMMAND, "models"]
+        ended = subprocess.run(
+            command, env=environment(server.url), stdout=full, stderr=subprocess.PIPE, check=False, text=True
+        )
+    assert ended.returncode == 1
+    assert ended.stderr == "steelyard: the output cannot be written: No space left on device\n"
+
+
+def test_the_table_in_the_documentation_is_what_is_printed(
+    prompt: Prompt, server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    shows = "The picture shows a circle and a square."
+    candidates = (
+        f"{shows}\n\nThe circle is red.\n\nAnswer: circle",
+        f"{shows}\n\nThe square is red.\n\nAnswer: square",
+    )
+    texts = [argument for text in (*candidates, "word " * 9000) for argument in ("--candidate", text)]
+    code, table, _ = prompt.run(server.url, "score", "--image", str(SHAPES), *QUESTION, *texts)
+    assert code == 3
+    assert table in (ROOT / "docs" / "client.md").read_text(encoding="utf-8")
+
+
+def test_the_example_runs(server: Running) -> None:
+    command = [sys.executable, str(ROOT / "examples" / "score_with_client.py")]
+    ended = subprocess.run(command, env=environment(server.url), capture_output=True, check=True, text=True)
+    assert ended.stdout.splitlines()[-1] == "8 groups more"
+
+
 def test_the_version_is_said() -> None:
     assert steelyard("", "--version") == (0, "steelyard 0.1.0\n", "")
 
