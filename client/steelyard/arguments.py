@@ -69,7 +69,9 @@ def _add_score(parser: argparse.ArgumentParser) -> None:
 
 def _add_server(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--url", help="default: $STEELYARD_URL, or http://127.0.0.1:8000")
-    parser.add_argument("--timeout", type=_seconds, metavar="S", help="seconds after which scores come too late")
+    parser.add_argument(
+        "--timeout", type=_seconds, metavar="S", help="seconds after which scores come too late; default 30"
+    )
     parser.add_argument("--json", action="store_true", help="print the server's answer as JSON")
 
 

@@ -67,7 +67,7 @@ def request_of(send: Send, client: httpx2.Client | httpx2.AsyncClient) -> httpx2
         send.path,
         content=send.content or None,
         headers={"Content-Type": send.media_type} if send.media_type else None,
-        timeout=httpx2.Timeout(patience_s, connect=connect_s, pool=None),
+        timeout=httpx2.Timeout(patience_s, connect=connect_s),
     )
 
 

@@ -16,12 +16,13 @@ from tests.service.running import PATIENCE_S
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A request as it arrived."""
+    """A request as it arrived; `peer` is the port that its connection comes from."""
 
     method: str
     path: str
     headers: dict[str, str]
     body: bytes
+    peer: int = 0
 
     @property
     def json(self) -> Any:  # noqa: ANN401
@@ -118,7 +119,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _react(self) -> None:
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
         headers = {name.lower(): value for name, value in self.headers.items()}
-        said = self.script.react(Seen(self.command, self.path, headers, body))
+        said = self.script.react(Seen(self.command, self.path, headers, body, self.client_address[1]))
         if said is None:
             self.close_connection = True
             return

@@ -3,10 +3,12 @@
 import asyncio
 import io
 import logging
+import os
 import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -192,37 +194,72 @@ async def test_a_task_that_is_cancelled_in_an_upload_leaves_it_to_the_next() -> 
 
 
 class Crowd:
-    """Holds every call until `size` are there at once, and counts how many there ever were."""
+    """Holds every scoring call until it is released, and counts how many there ever were at once."""
 
-    def __init__(self, size: int) -> None:
-        self._barrier = threading.Barrier(size, timeout=30)
+    def __init__(self) -> None:
+        self.released = threading.Event()
         self._lock = threading.Lock()
-        self._present = 0
+        self.present = 0
         self.most = 0
 
     def __call__(self, seen: Seen) -> Said:
+        if seen.method == "GET":
+            return Said(200)
         with self._lock:
-            self._present += 1
-            self.most = max(self.most, self._present)
-        self._barrier.wait()
+            self.present += 1
+            self.most = max(self.most, self.present)
+        self.released.wait()
         with self._lock:
-            self._present -= 1
+            self.present -= 1
         return serves(seen)
+
+    def await_three(self, url: str) -> None:
+        """Until three are held; a fourth would have connected before the one who asks then."""
+        until(lambda: self.present >= 3, "three calls under way")
+        with Client(url) as other:
+            assert other.ready()
 
 
 def test_threads_have_no_more_calls_under_way_than_they_may() -> None:
-    crowd = Crowd(3)
+    crowd = Crowd()
     with scripted(crowd) as server, Client(server.url, max_concurrency=3) as client, ThreadPoolExecutor(12) as pool:
-        list(pool.map(lambda i: client.score_steps(f"{i}?", [], ["x"]), range(12)))
+        calls = [pool.submit(client.score_steps, f"{i}?", [], ["x"]) for i in range(12)]
+        crowd.await_three(server.url)
+        crowd.released.set()
+        assert [call.result().best for call in calls] == [0] * 12
     assert crowd.most == 3
 
 
 async def test_tasks_have_no_more_calls_under_way_than_they_may() -> None:
-    crowd = Crowd(3)
+    crowd = Crowd()
     with scripted(crowd) as server:
         async with AsyncClient(server.url, max_concurrency=3) as client:
-            await asyncio.gather(*(client.score_steps(f"{i}?", [], ["x"]) for i in range(12)))
+            calls = [asyncio.create_task(client.score_steps(f"{i}?", [], ["x"])) for i in range(12)]
+            await asyncio.to_thread(crowd.await_three, server.url)
+            crowd.released.set()
+            assert [answer.best for answer in await asyncio.gather(*calls)] == [0] * 12
     assert crowd.most == 3
+
+
+def test_calls_in_a_row_share_a_connection() -> None:
+    with scripted(serves) as server, Client(server.url) as client:
+        for _ in range(5):
+            client.score_steps("Which?", [ONE], ["x"])
+    assert len(server.seen) == 6
+    assert len({seen.peer for seen in server.seen}) == 1
+
+
+async def test_a_picture_that_is_slow_to_read_holds_up_no_other_task(tmp_path: Path) -> None:
+    slow = tmp_path / "slow.png"
+    os.mkfifo(slow)
+    with scripted(serves) as server:
+        async with AsyncClient(server.url) as client:
+            waiting = asyncio.create_task(client.score_steps("Which?", [slow], ["x"]))
+            assert (await client.score_steps("Which?", [ONE], ["x"])).best == 0
+            assert not waiting.done()
+            await asyncio.to_thread(slow.write_bytes, OTHER)
+            assert (await waiting).best == 0
+    assert server.seen[-2].body == OTHER
 
 
 def free_port() -> int:
