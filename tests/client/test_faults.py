@@ -18,11 +18,13 @@ from steelyard import AsyncClient, Client, Retry
 from steelyard.errors import ConnectionFailed, InvalidCall, InvalidKey, ServiceError, TimedOut, UnknownImage
 from tests.client.answers import serves
 from tests.client.scripted import Said, Seen, hangs_up, refuses, says, scripted
-from tests.service.running import Running, running, stop, until
+from tests.service.running import DEMO, Running, running, stop, until
 
 KEY = "a-secret-key"
 # Two of the pictures below do not fit.
 STORE_BYTES = 9000
+# One model alone: it is there sooner.
+MODEL = ("--model", f"visualprm={DEMO}", "--api-key", KEY)
 QUICK = Retry(first_s=0.01, longest_s=0.1, max_retries=1000, within_s=60)
 PUTS = "steelyard_requests_total{route=/images,status=200}"
 REFUSED = "steelyard_requests_total{route=/score_steps,status=429}"
@@ -32,7 +34,7 @@ WAITING = "steelyard_waiting_groups"
 @pytest.fixture(scope="module")
 def server() -> Iterator[Running]:
     """A server with a key, room for one picture, and for one group at a time."""
-    with running("--api-key", KEY, "--image-store-bytes", str(STORE_BYTES), "--max-waiting", "1") as server:
+    with running(*MODEL, "--image-store-bytes", str(STORE_BYTES), "--max-waiting", "1") as server:
         yield server
 
 
@@ -121,7 +123,7 @@ def test_a_call_and_its_picture_outlive_the_server(server: Running, client: Clie
         call = pool.submit(client.score_steps, "Which?", [ONE], ["x", "y"])
         server.await_waiting(1)
         stop(server.process)
-        with running("--port", server.url.rpartition(":")[2], "--api-key", KEY) as second:
+        with running("--port", server.url.rpartition(":")[2], *MODEL) as second:
             assert [result.status for result in call.result().results] == ["ok", "ok"]
             assert second.metric(PUTS) == 1
 
