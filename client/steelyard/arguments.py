@@ -1,0 +1,82 @@
+"""The command line of `steelyard`, without anything that takes long to import."""
+
+import argparse
+from collections.abc import Sequence
+from typing import Literal
+
+from steelyard import __version__
+
+Aggregate = Literal["mean", "min", "max", "product", "last", "sum"]
+AGGREGATES: tuple[Aggregate, ...] = ("mean", "min", "max", "product", "last", "sum")
+
+_ENVIRONMENT = "The server's address and key may stand in STEELYARD_URL and STEELYARD_API_KEY."
+_EXIT_CODES = "Exit codes: 0 every candidate has a score, 1 an error, 2 wrong usage, 3 some candidate has no score."
+
+
+class Arguments(argparse.Namespace):
+    """What stands on the command line."""
+
+    command: Literal["score", "models"]
+    url: str | None
+    timeout: float | None
+    json: bool
+    image: list[str]
+    question: str
+    candidate: list[str]
+    candidates_file: str | None
+    model: str | None
+    max_tiles: int | None
+    aggregate: Aggregate | None
+
+
+def read_arguments(arguments: Sequence[str] | None) -> Arguments:
+    """Exits with 2 and a line on stderr for wrong usage."""
+    parser = argparse.ArgumentParser(
+        prog="steelyard",
+        description="Ask a Steelyard server how good answers are.",
+        epilog=f"{_ENVIRONMENT} {_EXIT_CODES}",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"steelyard {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    score = commands.add_parser("score", help="score candidate answers to a question", allow_abbrev=False)
+    _add_score(score)
+    models = commands.add_parser("models", help="list the models that are served", allow_abbrev=False)
+    for command in (score, models):
+        _add_server(command)
+    given = parser.parse_args(arguments, Arguments())
+    if given.command == "score" and not given.candidate and given.candidates_file is None:
+        score.error("give at least one --candidate, or a --candidates-file")
+    return given
+
+
+def _add_score(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = _EXIT_CODES
+    parser.add_argument("--question", required=True, metavar="TEXT", help="may place its pictures with <image>")
+    parser.add_argument(
+        "--image", action="append", default=[], metavar="PATH", help="a file or a sha256: id; repeatable"
+    )
+    parser.add_argument(
+        "--candidate", action="append", default=[], metavar="TEXT", help="blank lines part its steps; repeatable"
+    )
+    parser.add_argument(
+        "--candidates-file", metavar="FILE", help="a JSON string or a list of steps on each line; - is stdin"
+    )
+    parser.add_argument("--model", metavar="NAME", help="default: the only one, or the only one that scores steps")
+    parser.add_argument("--max-tiles", type=int, metavar="N", help="tiles that a picture may be cut into")
+    parser.add_argument("--aggregate", choices=AGGREGATES, help="how step scores make the score (default mean)")
+
+
+def _add_server(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--url", help="default: $STEELYARD_URL, or http://127.0.0.1:8000")
+    parser.add_argument(
+        "--timeout", type=_seconds, metavar="S", help="seconds after which scores come too late; default 30"
+    )
+    parser.add_argument("--json", action="store_true", help="print the server's answer as JSON")
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < 1e9:
+        raise argparse.ArgumentTypeError(f"{text} is not a length of time")
+    return seconds

@@ -1,0 +1,171 @@
+"""Every call of the two clients as a script, from the caller's arguments to the answer."""
+
+import uuid
+from collections.abc import Sequence
+from typing import Literal
+
+from steelyard.errors import ConnectionFailed, InvalidPicture, TimedOut, Unavailable
+from steelyard.exchange import Chance, Script, beside
+from steelyard.messages import (
+    ConversationLike,
+    MessageLike,
+    conversations_with_references,
+    have_parts,
+    with_references,
+)
+from steelyard.pictures import Album, PictureLike, check_list, load
+from steelyard.requests import build
+from steelyard.retry import Retry
+from steelyard.schema import (
+    Aggregate,
+    ControlTokens,
+    Priority,
+    ScoreOutcomesRequest,
+    ScoreOutcomesResponse,
+    ScoreStepsRequest,
+    ScoreStepsResponse,
+    ServedModels,
+    StoredImage,
+)
+from steelyard.sending import Sender
+
+
+class Calls:
+    """The calls of one client.
+
+    Every scoring call takes `id` (yours, or one is made: each attempt bears the same, so that a retry is never scored
+    twice) and `timeout_s` for one attempt (by default the deadline and 30 s; `math.inf` is no limit).
+    """
+
+    def __init__(self, retry: Retry, timeout_s: float | None = None, chance: Chance | None = None) -> None:
+        self._sender = Sender(retry, timeout_s, chance or Chance())
+
+    def score_steps(
+        self,
+        question: str,
+        images: Sequence[PictureLike],
+        candidates: Sequence[str | Sequence[str]],
+        *,
+        model: str | None = None,
+        weights: str | None = None,
+        mode: Literal["steps", "whole"] = "steps",
+        max_steps: int | None = None,
+        max_tiles: int | None = None,
+        aggregate: Aggregate = "mean",
+        control_tokens: ControlTokens = "parse",
+        priority: Priority = "train",
+        deadline_ms: int | None = None,
+        id: str | None = None,
+        timeout_s: float | None = None,
+    ) -> Script[ScoreStepsResponse]:
+        """Score every step of every candidate; each is a text, split on blank lines, or the list of its steps.
+
+        A candidate that could not be scored has a status and a null score; nothing is raised for it.
+        """
+        album = Album()
+        references = yield from _refer_all(album, images)
+        request = build(
+            ScoreStepsRequest,
+            question=question,
+            images=references,
+            candidates=candidates,
+            model=model,
+            weights=weights,
+            mode=mode,
+            max_steps=max_steps,
+            max_tiles=max_tiles,
+            aggregate=aggregate,
+            control_tokens=control_tokens,
+            priority=priority,
+            deadline_ms=deadline_ms,
+            id=_id(id),
+        )
+        return (yield from self._sender.score("/score_steps", request, album, ScoreStepsResponse, timeout_s))
+
+    def score_outcomes(
+        self,
+        messages: Sequence[MessageLike],
+        candidates: Sequence[str],
+        images: Sequence[PictureLike] = (),
+        *,
+        model: str | None = None,
+        weights: str | None = None,
+        max_tiles: int | None = None,
+        control_tokens: ControlTokens = "parse",
+        priority: Priority = "train",
+        deadline_ms: int | None = None,
+        id: str | None = None,
+        timeout_s: float | None = None,
+    ) -> Script[ScoreOutcomesResponse]:
+        """Score every candidate as the answer to the messages; a picture may also stand in a message's parts."""
+        album = Album()
+        references = yield from _refer_all(album, images)
+        request = build(
+            ScoreOutcomesRequest,
+            messages=(yield from beside(have_parts(messages), lambda: with_references(messages, album))),
+            images=references,
+            candidates=candidates,
+            model=model,
+            weights=weights,
+            max_tiles=max_tiles,
+            control_tokens=control_tokens,
+            priority=priority,
+            deadline_ms=deadline_ms,
+            id=_id(id),
+        )
+        return (yield from self._sender.score("/score_outcomes", request, album, ScoreOutcomesResponse, timeout_s))
+
+    def score_conversations(
+        self,
+        conversations: Sequence[ConversationLike],
+        *,
+        model: str | None = None,
+        weights: str | None = None,
+        max_tiles: int | None = None,
+        control_tokens: ControlTokens = "parse",
+        priority: Priority = "train",
+        deadline_ms: int | None = None,
+        id: str | None = None,
+        timeout_s: float | None = None,
+    ) -> Script[ScoreOutcomesResponse]:
+        """Score whole conversations, whoever speaks last; each has `messages` and may have `images`."""
+        album = Album()
+        request = build(
+            ScoreOutcomesRequest,
+            conversations=(yield from beside(True, lambda: conversations_with_references(conversations, album))),
+            model=model,
+            weights=weights,
+            max_tiles=max_tiles,
+            control_tokens=control_tokens,
+            priority=priority,
+            deadline_ms=deadline_ms,
+            id=_id(id),
+        )
+        return (yield from self._sender.score("/score_outcomes", request, album, ScoreOutcomesResponse, timeout_s))
+
+    def put_image(self, picture: PictureLike) -> Script[StoredImage]:
+        """Send a picture now, for example before the calls that name it by its id."""
+        loaded = yield from beside(True, lambda: load(picture))
+        if isinstance(loaded, str):
+            raise InvalidPicture(f"{loaded} is an id: the picture's bytes are not here to be sent")
+        return (yield from self._sender.put(loaded))
+
+    def models(self) -> Script[ServedModels]:
+        """The models that are served, and what identifies them."""
+        return self._sender.get("/models", ServedModels)
+
+    def ready(self) -> Script[bool]:
+        """Whether every model is loaded and scores as it did at the start; asked once, never raises for a no."""
+        failure = yield from self._sender.ask_once("/health/ready")
+        if failure is None or isinstance(failure, Unavailable | ConnectionFailed | TimedOut):
+            return failure is None
+        raise failure
+
+
+def _refer_all(album: Album, images: Sequence[PictureLike]) -> Script[list[str]]:
+    check_list(images)
+    return beside(len(images) > 0, lambda: album.refer_all(images))
+
+
+def _id(given: str | None) -> str:
+    return uuid.uuid4().hex if given is None else given

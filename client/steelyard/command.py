@@ -1,0 +1,109 @@
+"""What `steelyard score` and `steelyard models` do."""
+
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+
+from steelyard.arguments import Arguments
+from steelyard.candidates import Candidate, read_candidates, text_of
+from steelyard.client import Client
+from steelyard.display import visible
+from steelyard.errors import InvalidCall
+from steelyard.retry import Retry
+from steelyard.schema import ScoreOutcomesResponse, ScoreStepsResponse, ServedModel
+from steelyard.table import Style, outcome_table, question_lines, step_table
+
+_SCORED, _SOME_UNSCORED = 0, 3
+# A person waits: give up after seconds, not minutes.
+_RETRIES = 3
+# For the server to say itself that the deadline passed.
+_GRACE_S = 5.0
+
+
+def run(given: Arguments) -> int:
+    """The exit code. Raises SteelyardError."""
+    timeout_s = None if given.timeout is None else given.timeout + _GRACE_S
+    with Client(given.url, retry=Retry(max_retries=_RETRIES), timeout_s=timeout_s) as client:
+        return _list_models(client, given) if given.command == "models" else _score(client, given)
+
+
+def choose(models: Sequence[ServedModel], name: str | None) -> ServedModel:
+    """The named one, else the only one, else the only one that scores steps. Raises InvalidCall."""
+    names = ", ".join(f"{model.name} ({model.kind})" for model in models)
+    if name is not None:
+        found = [model for model in models if model.name == name]
+    else:
+        found = list(models) if len(models) == 1 else [model for model in models if model.kind == "steps"]
+    if len(found) != 1:
+        reason = "several could be meant" if name is None else f"there is no {name!r}"
+        raise InvalidCall(f"--model: {reason}; the server has {names or 'none'}")
+    return found[0]
+
+
+def _list_models(client: Client, given: Arguments) -> int:
+    served = client.models()
+    rows = [(model.name, model.kind, model.family, model.provenance.dtype) for model in served.data]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    _write(served.model_dump_json() if given.json else "\n".join(map(visible, lines)))
+    return _SCORED
+
+
+def _score(client: Client, given: Arguments) -> int:
+    candidates = read_candidates(given)
+    model = choose(client.models().data, given.model)
+    if model.kind == "steps":
+        answer: ScoreStepsResponse | ScoreOutcomesResponse = _score_steps(client, given, model.name, candidates)
+    else:
+        answer = _score_outcomes(client, given, model.name, candidates)
+    _write(answer.model_dump_json() if given.json else _drawn(answer, given.question, candidates))
+    return _SCORED if len(answer.ranking) == len(answer.results) else _SOME_UNSCORED
+
+
+def _score_steps(client: Client, given: Arguments, model: str, candidates: Sequence[Candidate]) -> ScoreStepsResponse:
+    return client.score_steps(
+        given.question,
+        given.image,
+        candidates,
+        model=model,
+        max_tiles=given.max_tiles,
+        aggregate=given.aggregate or "mean",
+        priority="online",
+        deadline_ms=_deadline_ms(given),
+    )
+
+
+def _score_outcomes(
+    client: Client, given: Arguments, model: str, candidates: Sequence[Candidate]
+) -> ScoreOutcomesResponse:
+    if given.aggregate is not None:
+        raise InvalidCall(f"--aggregate: {model} scores whole answers, not steps")
+    return client.score_outcomes(
+        [{"role": "user", "content": given.question}],
+        [text_of(candidate) for candidate in candidates],
+        given.image,
+        model=model,
+        max_tiles=given.max_tiles,
+        priority="online",
+        deadline_ms=_deadline_ms(given),
+    )
+
+
+def _deadline_ms(given: Arguments) -> int | None:
+    return None if given.timeout is None else max(1, round(given.timeout * 1000))
+
+
+def _drawn(answer: ScoreStepsResponse | ScoreOutcomesResponse, question: str, candidates: Sequence[Candidate]) -> str:
+    style = Style(shutil.get_terminal_size().columns, sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
+    texts = [text_of(candidate) for candidate in candidates]
+    if isinstance(answer, ScoreStepsResponse):
+        lines = step_table(answer, texts, style)
+    else:
+        lines = outcome_table(answer, texts, style)
+    return "\n".join([*question_lines(question, style), "", *lines])
+
+
+def _write(text: str) -> None:
+    """UTF-8 whatever the locale: JSON must be, and bars cannot be anything else."""
+    sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace") + b"\n")

@@ -1,0 +1,62 @@
+"""From a caller's arguments to a request that the wire allows, or a clear word on why it does not."""
+
+import math
+from typing import TypeVar
+
+from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError
+
+from steelyard.errors import InvalidCall
+from steelyard.exchange import Send
+from steelyard.schema import ScoreRequest
+
+JSON = "application/json"
+_MISTAKES_NAMED = 3
+# The server's own deadlines, and how much longer than them an answer may take before the attempt is given up.
+_DEADLINE_S = {"online": 30.0, "train": 900.0, "batch": math.inf}
+_GRACE_S = 30.0
+
+Request = TypeVar("Request", bound=ScoreRequest)
+
+
+def build(kind: type[Request], /, **fields: object) -> Request:
+    """Raises InvalidCall that names the fields at fault."""
+    try:
+        return kind.model_validate(fields)
+    except ValidationError as error:
+        raise InvalidCall(_describe(error)) from None
+
+
+def post(path: str, request: ScoreRequest, timeout_s: float | None) -> Send:
+    """Raises InvalidCall for text that is not Unicode and for a timeout of 0."""
+    check_timeout(timeout_s)
+    try:
+        content = request.model_dump_json(exclude_none=True).encode()
+    except PydanticSerializationError:
+        raise InvalidCall("a text holds half of a surrogate pair, which is no Unicode character") from None
+    return Send("POST", path, attempt_s(request, timeout_s), content, JSON)
+
+
+def check_timeout(timeout_s: float | None) -> None:
+    """Raises InvalidCall for what is no length of time."""
+    if timeout_s is not None and not timeout_s > 0:
+        raise InvalidCall(f"timeout_s: {timeout_s!r} is not more than 0; math.inf is no limit")
+
+
+def attempt_s(request: ScoreRequest, timeout_s: float | None) -> float:
+    """How long one attempt may take: what the caller says, else the server's deadline and some grace."""
+    if timeout_s is not None:
+        return timeout_s
+    own_s = _DEADLINE_S[request.priority] if request.deadline_ms is None else request.deadline_ms / 1000
+    return own_s + _GRACE_S
+
+
+def _describe(error: ValidationError) -> str:
+    """`field: what is wrong` for the first few; which member of a union was tried is left out."""
+    named: dict[str, str] = {}
+    for item in error.errors(include_url=False, include_context=False, include_input=False):
+        kept = [str(part) for part in item["loc"] if not (isinstance(part, str) and (part == "str" or "[" in part))]
+        named.setdefault(".".join(kept), item["msg"].removeprefix("Value error, "))
+    lines = [f"{place}: {reason}" if place else reason for place, reason in named.items()]
+    more = len(lines) - _MISTAKES_NAMED
+    return "; ".join(lines[:_MISTAKES_NAMED]) + (f"; and {more} more" if more > 0 else "")
