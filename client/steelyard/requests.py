@@ -1,6 +1,8 @@
 """From a caller's arguments to a request that the wire allows, or a clear word on why it does not."""
 
+import base64
 import math
+from collections.abc import Mapping
 from typing import TypeVar
 
 from pydantic import ValidationError
@@ -8,6 +10,7 @@ from pydantic_core import PydanticSerializationError
 
 from steelyard.errors import InvalidCall
 from steelyard.exchange import Send
+from steelyard.pictures import Picture
 from steelyard.schema import ScoreRequest
 
 JSON = "application/json"
@@ -15,6 +18,8 @@ _MISTAKES_NAMED = 3
 # The server's own deadlines, and how much longer than them an answer may take before the attempt is given up.
 _DEADLINE_S = {"online": 30.0, "train": 900.0, "batch": math.inf}
 _GRACE_S = 30.0
+# Where the wire names pictures: a text elsewhere that looks like an id is a text.
+_PICTURE_FIELDS = frozenset({"images", "url", "frames"})
 
 Request = TypeVar("Request", bound=ScoreRequest)
 
@@ -35,6 +40,21 @@ def post(path: str, request: ScoreRequest, timeout_s: float | None) -> Send:
     except PydanticSerializationError:
         raise InvalidCall("a text holds half of a surrogate pair, which is no Unicode character") from None
     return Send("POST", path, attempt_s(request, timeout_s), content, JSON)
+
+
+def with_contents(request: Request, pictures: Mapping[str, Picture]) -> Request:
+    """The same request with these pictures' bytes in place of their ids."""
+    return type(request).model_validate(_inlined(request.model_dump(), pictures, ""))
+
+
+def _inlined(value: object, pictures: Mapping[str, Picture], field: str) -> object:
+    if isinstance(value, dict):
+        return {name: _inlined(inner, pictures, name) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_inlined(inner, pictures, field) for inner in value]
+    if field in _PICTURE_FIELDS and isinstance(value, str) and value in pictures:
+        return base64.b64encode(pictures[value].content).decode()
+    return value
 
 
 def check_timeout(timeout_s: float | None) -> None:

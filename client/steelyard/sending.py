@@ -8,14 +8,14 @@ from pydantic import BaseModel
 from steelyard.errors import SteelyardError, UnknownImage
 from steelyard.exchange import Alone, Answer, Chance, Script, Send, exchange, failure_of, parse
 from steelyard.pictures import Album, Picture
-from steelyard.requests import post
+from steelyard.requests import post, with_contents
 from steelyard.retry import Retry
 from steelyard.schema import ScoreRequest, StoredImage
 from steelyard.uploads import Uploads
 
 _ID = re.compile(r"sha256:[0-9a-f]{64}")
-# Uploads of a picture that keeps vanishing before the question reaches the server.
-_ROUNDS = 3
+# Uploads of a picture that keeps vanishing before the question reaches the server; then it travels with the question.
+_ROUNDS = 2
 _SHORT_S = 60.0
 
 Response = TypeVar("Response", bound=BaseModel)
@@ -35,10 +35,11 @@ class Sender:
     ) -> Script[Response]:
         """The answer to a scoring request whose pictures are the album's. Raises what stopped it."""
         started = self._chance.clock()
-        send = post(path, request, self._timeout_s if timeout_s is None else timeout_s)
+        patience_s = self._timeout_s if timeout_s is None else timeout_s
+        send = post(path, request, patience_s)
         # Pictures to send, each with the upload after which the server lacks it.
         missing = dict.fromkeys(album.pictures, 0)
-        for rounds_left in reversed(range(_ROUNDS)):
+        for _ in range(_ROUNDS):
             for image_id, since in missing.items():
                 yield from self._upload(album.pictures[image_id], since, started)
             uploaded = {image_id: self._uploads.last(image_id) for image_id in album.pictures}
@@ -46,9 +47,10 @@ class Sender:
                 return parse(response, (yield from self._exchange(send, started)))
             except UnknownImage as error:
                 missing = {image_id: uploaded[image_id] for image_id in _named(error) if image_id in uploaded}
-                if not missing or not rounds_left:
+                if not missing:
                     raise
-        raise AssertionError("unreachable")
+        whole = post(path, with_contents(request, album.pictures), patience_s)
+        return parse(response, (yield from self._exchange(whole, started)))
 
     def put(self, picture: Picture) -> Script[StoredImage]:
         """Send a picture whether or not it was sent before."""

@@ -25,7 +25,7 @@ from steelyard.errors import (
 from steelyard.exchange import Alone, Answer, Chance, Reply, Script, Send, Wait, Work
 from steelyard.pictures import PictureLike, picture_of
 from steelyard.retry import Retry
-from steelyard.schema import Conversation, ImagePart, ImageURL, Message, TextPart
+from steelyard.schema import Conversation, ImagePart, ImageURL, Message, ScoreStepsRequest, TextPart
 from tests.client.answers import serves
 from tests.client.scripted import Said, Seen, refuses
 
@@ -313,11 +313,28 @@ def test_after_a_404_only_the_pictures_that_it_names_are_sent_again() -> None:
     assert play.sent[3].content == play.sent[5].content
 
 
-def test_a_picture_that_keeps_vanishing_ends_in_the_404() -> None:
-    play = Play(*[None, lost(RED.id)] * 9)
-    with pytest.raises(UnknownImage):
-        play.run(play.calls.score_steps("Which?", [RED.content], ["x"]))
-    assert play.paths == ["/images", "/score_steps"] * 3
+def test_a_picture_that_keeps_vanishing_travels_with_the_question_in_the_end() -> None:
+    play = Play(None, None, lost(RED.id), None, lost(RED.id))
+    play.run(play.calls.score_steps("Which?", [RED.content, BLUE.content], [RED.id], id="one"))
+    assert play.paths == ["/images", "/images", "/score_steps", "/images", "/score_steps", "/score_steps"]
+    named, whole = (ScoreStepsRequest.model_validate_json(play.sent[index].content) for index in (-2, -1))
+    assert named.images == [RED.id, BLUE.id]
+    assert [base64.b64decode(image) for image in whole.images] == [RED.content, BLUE.content]
+    assert whole.model_copy(update={"images": named.images}) == named
+
+
+def test_so_do_the_pictures_in_parts() -> None:
+    play = Play(*[None, lost(RED.id)] * 2)
+    parts = [
+        {"type": "image_url", "image_url": {"url": RED.content}},
+        {"type": "video_frames", "frames": [RED.content]},
+        {"type": "text", "text": RED.id},
+    ]
+    play.run(play.calls.score_outcomes([{"role": "user", "content": parts}], ["x"]))
+    (message,) = json.loads(play.sent[-1].content)["messages"]
+    image, video, text = message["content"]
+    assert [base64.b64decode(url) for url in (image["image_url"]["url"], *video["frames"])] == [RED.content] * 2
+    assert text["text"] == RED.id
 
 
 def test_a_404_for_an_id_whose_bytes_the_caller_has_is_the_callers() -> None:

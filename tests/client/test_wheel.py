@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 import zipfile
 from pathlib import Path
 
@@ -17,7 +16,6 @@ STEELYARD = (
     "import sys; from importlib.metadata import entry_points;"
     "(script,) = entry_points(group='console_scripts', name='steelyard'); sys.exit(script.load()())"
 )
-MOST_IMPORT_S = 0.3
 
 
 @pytest.fixture(scope="module")
@@ -67,16 +65,3 @@ print(*sorted({name.partition(".")[0] for name in sys.modules} & {
 }))
 """
     assert run(installed, code, str(installed)).strip() == ""
-
-
-def test_the_import_is_quick(installed: Path) -> None:
-    """The best of three: the bound is for the client, not for what else the machine does."""
-    run(installed, "import steelyard")
-    taken = [_seconds(installed, "import steelyard") - _seconds(installed, "") for _ in range(3)]
-    assert min(taken) <= MOST_IMPORT_S
-
-
-def _seconds(installed: Path, code: str) -> float:
-    started = time.perf_counter()
-    run(installed, code)
-    return time.perf_counter() - started
