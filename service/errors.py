@@ -3,12 +3,12 @@
 ServiceError
 ├── InvalidRequest 422          invalid_request   malformed, a wrong type, an unknown field, a count out of range
 ├── InvalidKey 401              invalid_key       no key, or one that is not known
-├── NotAllowed 403              not_allowed
 ├── NotFound 404
 │   ├── UnknownRoute            unknown_route
 │   ├── UnknownModel            unknown_model
 │   └── UnknownImage            unknown_image     names the ids to send again
 ├── WrongMethod 405             wrong_method
+├── BodyTimeout 408             body_timeout      an upload that stands still
 ├── Conflict 409
 │   ├── IdReused                id_reused         the same id with another body
 │   └── OtherWeights            other_weights     the weights asked for are not those served
