@@ -5,7 +5,7 @@ from typing import Literal, TypeVar
 
 from pydantic import BaseModel
 
-from steelyard.errors import SteelyardError, UnknownImage
+from steelyard.errors import BadAnswer, SteelyardError, UnknownImage
 from steelyard.exchange import Alone, Answer, Chance, Script, Send, exchange, failure_of, parse
 from steelyard.pictures import Album, Picture
 from steelyard.requests import post, with_contents
@@ -78,6 +78,8 @@ class Sender:
     def _put(self, picture: Picture, started: float) -> Script[StoredImage]:
         send = self._short("PUT", "/images", picture.content)
         stored = parse(StoredImage, (yield from self._exchange(send, started)))
+        if stored.id != picture.id:
+            raise BadAnswer(f"the picture was sent as {picture.id} and is kept as {stored.id}: it changed on the way")
         self._uploads.record(picture.id)
         return stored
 

@@ -25,7 +25,7 @@ from steelyard.errors import (
 from steelyard.exchange import Alone, Answer, Chance, Reply, Script, Send, Wait, Work
 from steelyard.pictures import PictureLike, picture_of
 from steelyard.retry import Retry
-from steelyard.schema import Conversation, ImagePart, ImageURL, Message, ScoreStepsRequest, TextPart
+from steelyard.schema import Conversation, ImagePart, ImageURL, Message, ScoreStepsRequest, StoredImage, TextPart
 from tests.client.answers import serves
 from tests.client.scripted import Said, Seen, refuses
 
@@ -335,6 +335,13 @@ def test_so_do_the_pictures_in_parts() -> None:
     image, video, text = message["content"]
     assert [base64.b64decode(url) for url in (image["image_url"]["url"], *video["frames"])] == [RED.content] * 2
     assert text["text"] == RED.id
+
+
+def test_a_picture_that_changed_on_the_way_is_not_taken_for_the_one_that_was_sent() -> None:
+    changed = StoredImage(id=BLUE.id, width=1, height=1, bytes=3)
+    play = Play(Said(200, changed.model_dump_json().encode()))
+    with pytest.raises(BadAnswer, match="changed on the way"):
+        play.run(play.calls.put_image(RED.content))
 
 
 def test_a_404_for_an_id_whose_bytes_the_caller_has_is_the_callers() -> None:
