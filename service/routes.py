@@ -156,7 +156,7 @@ async def _score(
 ) -> Response:
     gateway = gateway_of(request)
     async with gateway.bodies.read(request, gateway.settings.max_body_bytes) as body:
-        flight = scoring_of(request).open(parse(asked, body), name)
+        flight = scoring_of(request).open(await parse(asked, body), name)
         with flight.attended():
             if NDJSON in request.headers.get("accept", ""):
                 return await _stream(request, flight)

@@ -1,5 +1,6 @@
 """Bodies that cost more than they should, or are refused before they are read."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,27 +23,72 @@ from tests.service.hostile.sending import (
 )
 from tests.service.running import Running
 
+needs_peaks = pytest.mark.skipif(
+    not Path("/proc/self/clear_refs").exists(), reason="the peak of memory is read from /proc"
+)
 MISTAKES = 200_000
+LITTLE_MIB = 80
 WRONG: dict[str, Callable[[], bytes]] = {
     "candidates": lambda: body(candidates=[1] * MISTAKES),
     "steps": lambda: body(candidates=[[1] * MISTAKES]),
     "images": lambda: body(images=[1] * MISTAKES),
     "unknown fields": lambda: body(**{f"x{i}": 1 for i in range(MISTAKES)}),
 }
+OUTCOMES: dict[str, Callable[[], bytes]] = {
+    "messages": lambda: many(b"1", b'{"candidates":["a"],"messages":[%s]}'),
+    "messages' fields": lambda: many(b'{"x":1}', b'{"candidates":["a"],"messages":[%s]}'),
+    "a message's fields": lambda: conversation(**{f"x{i}": 1 for i in range(MISTAKES)}),
+    "parts": lambda: conversation(role="user", content=[1] * MISTAKES),
+    "unknown parts": lambda: conversation(role="user", content=[{"type": "x"}] * (MISTAKES // 4)),
+    "parts' fields": lambda: conversation(role="user", content=[{"type": "text", "text": 1}] * (MISTAKES // 4)),
+    "frames": lambda: conversation(role="user", content=[{"type": "video_frames", "frames": [1] * MISTAKES}]),
+    "conversations": lambda: many(b"{}", b'{"conversations":[%s]}'),
+    "conversations' messages": lambda: many(b'{"messages":[1]}', b'{"conversations":[%s]}'),
+    "empty objects": lambda: many(b"{}", b'{"conversations":[%s]}'),
+    "empty lists": lambda: many(b"[]", b'{"conversations":[%s]}'),
+}
+
+PLACES = [("/score_steps", name) for name in WRONG] + [("/score_outcomes", name) for name in OUTCOMES]
 
 
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak of memory is read from /proc")
-@pytest.mark.parametrize("name", WRONG)
-def test_a_body_of_many_mistakes_costs_little_memory(guarded: Running, name: str) -> None:
+def many(item: bytes, around: bytes, size: int = 2_000_000) -> bytes:
+    return around % ((item + b",") * ((size - len(around)) // (len(item) + 1)))[:-1]
+
+
+def conversation(**message: object) -> bytes:
+    return json.dumps({"conversations": [{"messages": [message]}]}).encode()
+
+
+@needs_peaks
+@pytest.mark.parametrize(
+    ("path", "name"), [("/score_steps", n) for n in WRONG] + [("/score_outcomes", n) for n in OUTCOMES]
+)
+def test_a_body_of_many_mistakes_costs_little_memory(guarded: Running, path: str, name: str) -> None:
     """A megabyte that cost a gigabyte would let one body of the permitted size end the gateway."""
-    content = WRONG[name]()
+    content = (WRONG if path == "/score_steps" else OUTCOMES)[name]()
     headers = {"Authorization": "Bearer key"}
     process = Path("/proc") / str(guarded.process.pid)
     (process / "clear_refs").write_text("5")
     before = peak_mib(process)
-    response = httpx2.post(guarded.url + "/score_steps", content=content, headers=headers, timeout=PATIENCE_S)
+    response = httpx2.post(guarded.url + path, content=content, headers=headers, timeout=PATIENCE_S)
     assert checked(response).status_code == 422
-    assert peak_mib(process) - before < 80
+    assert peak_mib(process) - before < LITTLE_MIB
+
+
+@needs_peaks
+@pytest.mark.parametrize("item", [b"{}", b"[]", b"1", b'""', b'{"messages":[]}'])
+def test_a_body_of_the_permitted_size_that_unpacks_to_gigabytes_is_refused_at_once(
+    server: Running, api: httpx2.Client, item: bytes
+) -> None:
+    content = many(item, b'{"conversations":[%s]}', 60 * MIB)
+    process = Path("/proc") / str(server.process.pid)
+    (process / "clear_refs").write_text("5")
+    before = peak_mib(process)
+    response = checked(api.post("/score_outcomes", content=content))
+    assert response.status_code == 422
+    assert "too many" in response.text
+    # The body itself, its copy without escapes, and what tells of that.
+    assert peak_mib(process) - before < 400
 
 
 @pytest.mark.parametrize("path", ["/score_steps", "/images", "/models", "/nowhere", "/docs", "/metrics"])
