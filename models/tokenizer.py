@@ -2,7 +2,9 @@
 
 import re
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -297,4 +299,6 @@ def _user_spans(segments: Sequence[Segment]) -> list[tuple[int, int]]:
 
 
 def _overlaps(match: re.Match[str], spans: Sequence[tuple[int, int]]) -> bool:
-    return any(start < match.end() and match.start() < end for start, end in spans)
+    # Spans are in order and apart, and there may be as many as matches.
+    before = bisect_left(spans, match.end(), key=itemgetter(0))
+    return before > 0 and match.start() < spans[before - 1][1]
