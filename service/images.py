@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
@@ -83,11 +83,19 @@ class ImageStore:
         if missing:
             raise UnknownImage(f"not stored here (any more): {', '.join(missing)}; send them again with PUT /images")
         resolved = {reference: image or self.put(_decode(reference)) for reference, image in found.items()}
-        pixels = sum({image.id: image.width * image.height for image in resolved.values()}.values())
+        self.check_pixels((image,) for image in resolved.values())
+        return resolved
+
+    def check_pixels(self, pictures: Iterable[Sequence[Image]]) -> None:
+        """Of all a call's pictures, each different one is decoded once: a file, or the frames of a video.
+
+        Raises TooManyPixels.
+        """
+        different = {tuple(file.id for file in files): files for files in pictures}
+        pixels = sum(file.width * file.height for files in different.values() for file in files)
         if pixels > self._max_call_pixels:
             limit = self._max_call_pixels
             raise TooManyPixels(f"the pictures of this call have {pixels} pixels in all; the limit is {limit}")
-        return resolved
 
     def _find(self, image_id: str) -> Image | None:
         with self._lock:
