@@ -128,16 +128,17 @@ class Tokenizer:
             text = _LONE_SURROGATE.sub("\ufffd", text)
         if room is not None and len(text) > room and self._least_tokens(text) > room:
             raise TooManyTokens
-        ids: Ids = self._model.encode_as_numpy(text) if len(text) > _LONG_TEXT else self._encode_words(text)
+        ids: Ids = self._model.encode_as_numpy(text) if len(text) > _LONG_TEXT else self._encode_words(text, room)
         if room is not None and len(ids) > room:
             raise TooManyTokens
         return ids
 
-    def _encode_words(self, text: str) -> Ids:
-        known = self._known_words.get
-        return np.frombuffer(
-            b"".join([known(word) or self._learn(word) for word in self._word.findall(text)]), np.int32
-        )
+    def _encode_words(self, text: str, room: int | None) -> Ids:
+        known, words = self._known_words.get, self._word.findall(text)
+        # A word is a token or more.
+        if room is not None and len(words) > room:
+            raise TooManyTokens
+        return np.frombuffer(b"".join([known(word) or self._learn(word) for word in words]), np.int32)
 
     def _learn(self, word: str) -> bytes:
         # A list is quicker to get than an array for so few; "i" is 32 bits wherever sentencepiece has wheels.
