@@ -29,6 +29,19 @@ def saved(form: str, width: int = 64, height: int = 64) -> bytes:
     return file.getvalue()
 
 
+def bmp(width: int, height: int, offset: int = 54) -> bytes:
+    """A BMP without pixels, which would begin at `offset`."""
+    return b"BM" + struct.pack("<IHHIIiiHHIIiiII", 54, 0, 0, offset, 40, width, height, 1, 24, 0, 0, 0, 0, 0, 0)
+
+
+def mpo() -> bytes:
+    """A JPEG with two more behind it."""
+    file = io.BytesIO()
+    picture = Image.effect_noise((64, 64), 80).convert("RGB")
+    picture.save(file, "MPO", save_all=True, append_images=[picture, picture])
+    return file.getvalue()
+
+
 def encoded(content: bytes) -> str:
     return base64.b64encode(content).decode()
 

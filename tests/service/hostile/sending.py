@@ -7,10 +7,11 @@ from typing import Any
 
 import httpx2
 
-from steelyard.schema import ErrorResponse, ScoreStepsResponse
+from steelyard.schema import ErrorResponse, ScoreOutcomesResponse, ScoreStepsResponse
 from tests.service.hostile.pictures import encoded
 from tests.service.running import Running
 
+Answer = ScoreStepsResponse | ScoreOutcomesResponse
 # Nothing here may take longer.
 PATIENCE_S = 10.0
 BODY_LIMIT = 4_000_000
@@ -28,12 +29,41 @@ def checked(response: httpx2.Response) -> httpx2.Response:
         assert len(response.content) < 16_384, "a refusal that echoes what it was sent"
         ErrorResponse.model_validate_json(response.content)
     else:
-        ScoreStepsResponse.model_validate_json(response.content)
+        answer_of(response)
     return response
+
+
+def answer_of(response: httpx2.Response) -> Answer:
+    """The scores of a 200, from either route."""
+    model = ScoreOutcomesResponse if response.url.path == "/score_outcomes" else ScoreStepsResponse
+    return model.model_validate_json(response.content)
 
 
 def body(**fields: Any) -> bytes:  # noqa: ANN401
     return json.dumps({"question": "q", "candidates": ["a"]} | fields).encode()
+
+
+def outcomes(**fields: Any) -> bytes:  # noqa: ANN401
+    """Candidates that answer the same messages."""
+    return json.dumps({"messages": [said("q")], "candidates": ["a", "fine"]} | fields).encode()
+
+
+def talks(*conversations: Any, **fields: Any) -> bytes:  # noqa: ANN401
+    """Whole conversations: each a list of messages, or an object."""
+    whole = [talk if isinstance(talk, dict) else {"messages": talk} for talk in conversations]
+    return json.dumps({"conversations": whole} | fields).encode()
+
+
+def said(content: Any, role: Any = "user", **fields: Any) -> dict[str, Any]:  # noqa: ANN401
+    return {"role": role, "content": content} | fields
+
+
+def shown(url: Any, **fields: Any) -> dict[str, Any]:  # noqa: ANN401
+    return {"type": "image_url", "image_url": {"url": url} | fields}
+
+
+def frames(*references: Any) -> dict[str, Any]:  # noqa: ANN401
+    return {"type": "video_frames", "frames": list(references)}
 
 
 def question(text: str) -> bytes:

@@ -1,13 +1,12 @@
 """A table of what nobody should send to /score_steps, and the answer that fits each."""
 
-import struct
 import zlib
 from collections.abc import Callable
 
 import httpx2
 import pytest
 
-from tests.service.hostile.pictures import PICTURE, grey, png, saved
+from tests.service.hostile.pictures import PICTURE, bmp, grey, png, saved
 from tests.service.hostile.sending import CONTROL, MIB, body, candidate, checked, image, question
 
 HOSTILE: dict[str, tuple[Callable[[], bytes], int]] = {
@@ -99,7 +98,7 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], int]] = {
     "0 × 0": (lambda: image(png(0, 0)), 415),
     "0 × 10": (lambda: image(png(0, 10)), 415),
     "a BMP without pixels": (
-        lambda: image(b"BM" + struct.pack("<IHHIIiiHHIIiiII", 54, 0, 0, 54, 40, 0, 0, 1, 24, 0, 0, 0, 0, 0, 0)),
+        lambda: image(bmp(0, 0)),
         415,
     ),
     **{f"{text!r} in a candidate": (lambda text=text: candidate(f"a {text} b"), 200) for text in CONTROL},  # type: ignore[misc]
