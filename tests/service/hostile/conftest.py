@@ -2,19 +2,28 @@
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx2
 import pytest
 
 from tests.service.hostile.pictures import PICTURE
-from tests.service.hostile.sending import BODY_LIMIT, PATIENCE_S
-from tests.service.running import Running, running, same_scores, scored, shared
+from tests.service.hostile.sending import BODY_LIMIT, PATIENCE_S, Answer, answer_of, frames, said, shown
+from tests.service.running import Running, running, same_scores, shared
 
-NEIGHBOUR = {
-    "question": "What does the neighbour get?",
-    "images": [PICTURE],
-    "candidates": ["The same scores.\n\nAlways.", ["Whatever", "comes."], ""],
-    "max_tiles": 2,
+NEIGHBOURS = {
+    "/score_steps": {
+        "question": "What does the neighbour get?",
+        "images": [PICTURE],
+        "candidates": ["The same scores.\n\nAlways.", ["Whatever", "comes."], ""],
+        "max_tiles": 2,
+    },
+    "/score_outcomes": {
+        "conversations": [
+            {"messages": [said("What does the neighbour get?"), said("The same.", "assistant")], "images": [PICTURE]},
+            {"messages": [said([shown(PICTURE), {"type": "text", "text": "Always."}, frames(PICTURE, PICTURE)])]},
+        ]
+    },
 }
 
 
@@ -38,28 +47,35 @@ def api(server: Running) -> Iterator[httpx2.Client]:
 
 @pytest.fixture(autouse=True)
 def _neighbour(server: Running) -> Iterator[None]:
-    """Beside each test another caller scores one group over and over, and gets what it always got; nothing breaks."""
+    """Beside each test another caller scores the same groups over and over, and gets the same; nothing breaks."""
     logged = len(server.logged())
     with httpx2.Client(base_url=server.url, timeout=PATIENCE_S) as client:
-        expected = scored(client.post("/score_steps", json=NEIGHBOUR))
+        expected = {path: _scores(client, path) for path in NEIGHBOURS}
         over, answered = threading.Event(), threading.Event()
-        answers: list[httpx2.Response] = []
 
-        def call() -> None:
-            while not over.is_set() or not answers:
-                answers[:] = [client.post("/score_steps", json=NEIGHBOUR)]
+        def call() -> bool:
+            """True if the scores were the same to the end."""
+            while True:
+                last = over.is_set()
+                if not all(same_scores(_scores(client, path), expected[path]) for path in NEIGHBOURS):
+                    return False
                 answered.set()
-                if answers[0].status_code != 200 or not same_scores(scored(answers[0]), expected):
-                    return
+                if last:
+                    return True
 
-        thread = threading.Thread(target=call)
-        thread.start()
-        try:
-            yield
-            answered.clear()
-            assert answered.wait(PATIENCE_S), "the neighbour gets no answer any more"
-        finally:
-            over.set()
-            thread.join(PATIENCE_S)
-    assert same_scores(scored(answers[0]), expected)
+        with ThreadPoolExecutor(1) as pool:
+            calling = pool.submit(call)
+            try:
+                yield
+                answered.clear()
+                assert calling.done() or answered.wait(2 * PATIENCE_S), "the neighbour gets no answer any more"
+            finally:
+                over.set()
+            assert calling.result(2 * PATIENCE_S), "the neighbour's scores changed"
     assert "Traceback" not in server.logged()[logged:]
+
+
+def _scores(client: httpx2.Client, path: str) -> Answer:
+    response = client.post(path, json=NEIGHBOURS[path])
+    assert response.status_code == 200, response.text[:500]
+    return answer_of(response)
