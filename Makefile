@@ -54,6 +54,7 @@ imports: $(VENV)/.dev
 bench: $(VENV)/.dev ## the benchmarks, results on the screen
 	$(RUN) -m benchmarks.service_overhead
 	$(RUN) -m benchmarks.load_memory
+	$(RUN) -m benchmarks.refuse_bomb
 
 lock: ## compile requirements/*.txt anew (UPGRADE=--upgrade for the newest)
 	$(COMPILE) $(UPGRADE) --group server --group torch --no-emit-package torch -o requirements/server.txt
