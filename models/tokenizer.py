@@ -62,6 +62,7 @@ class Tokenizer:
         unused = {piece: id_ for id_, piece in enumerate(pieces) if _UNUSED_PIECE.fullmatch(piece)}
         self._model = model
         self._control_ids = unused | dict(added)
+        self._alone: dict[int, Ids] = {id_: np.array([id_], np.int32) for id_ in self._control_ids.values()}
         self._control = re.compile("|".join(map(re.escape, self._control_ids)) or "(?!)")
         self._word = _word_pattern([*_text_pieces(model, pieces), *added])
         self._known_words: dict[str, bytes] = {}
@@ -97,7 +98,7 @@ class Tokenizer:
         users = _user_spans(segments)
         parts, room = [], max_tokens
         for part in self._split(text, users if literal else []):
-            parts.append(self._encode_plain(part, room) if isinstance(part, str) else np.array([part], np.int32))
+            parts.append(self._encode_plain(part, room) if isinstance(part, str) else self._alone[part])
             if room is not None:
                 room -= len(parts[-1])
                 if room < 0:
@@ -110,16 +111,18 @@ class Tokenizer:
         return len(text) - len(self._word.findall(text)[-1])
 
     def _split(self, text: str, users: list[tuple[int, int]]) -> Iterator[str | int]:
-        """Plain parts and control ids in turn; control text that overlaps `users` is cut instead."""
+        """Plain parts, none empty, and control ids in order; control text that overlaps `users` is cut instead."""
         start = 0
         for match in self._control.finditer(text):
             cut = match.start() + 1 if _overlaps(match, users) else match.start()
-            yield text[start:cut]
+            if start < cut:
+                yield text[start:cut]
             start = cut
             if cut == match.start():
                 yield self._control_ids[match.group()]
                 start = match.end()
-        yield text[start:]
+        if start < len(text):
+            yield text[start:]
 
     def _encode_plain(self, text: str, room: int | None) -> Ids:
         if not text:
