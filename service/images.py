@@ -16,6 +16,8 @@ from models.tiling import Header, NotAPicture, UnreadablePicture, open_rgb, read
 from models.tiling import TooManyPixels as _TooManyPixels
 from service.errors import ImageTooLarge, InvalidRequest, TooManyPixels, UnknownImage, UnsupportedImage
 
+_MOST_ESCAPES = 200_000
+
 
 @dataclass(slots=True)
 class Image:
@@ -140,6 +142,13 @@ def _is_id(reference: str) -> bool:
     return reference.startswith("sha256:")
 
 
+def _unquote(encoded: str) -> bytes:
+    """What percent signs spell out; millions of them would hold the interpreter for tens of seconds."""
+    if encoded.count("%") > _MOST_ESCAPES:
+        raise ImageTooLarge(f"a data URL of more than {_MOST_ESCAPES} escaped bytes: send it as base64")
+    return unquote_to_bytes(encoded)
+
+
 def _decode(reference: str) -> bytes:
     if reference[:8].lower().startswith(("http://", "https://")):
         raise InvalidRequest("images: remote URLs are off on this server; send the bytes with PUT /images")
@@ -149,7 +158,7 @@ def _decode(reference: str) -> bytes:
         if not comma:
             raise InvalidRequest("images: a data URL has a comma between its media type and its data")
         if not head.lower().endswith(";base64"):
-            return unquote_to_bytes(encoded)
+            return _unquote(encoded)
     try:
         return pybase64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError):

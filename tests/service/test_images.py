@@ -70,6 +70,7 @@ def test_an_unused_picture_dies_with_its_time_to_live() -> None:
         ("data:text/plain,hello", UnsupportedImage),
         (base64.b64encode(b"plain text").decode(), UnsupportedImage),
         (base64.b64encode(bytes(5_001)).decode(), ImageTooLarge),
+        ("data:image/png," + "%41" * 200_001, ImageTooLarge),
         (base64.b64encode(png(1, (200, 100))).decode(), TooManyPixels),
     ],
 )
