@@ -328,6 +328,16 @@ def test_a_picture_in_a_conversation_scores_as_beside_candidates(api: httpx2.Cli
     assert without != pytest.approx(own, rel=1e-3)
 
 
+def test_an_id_of_line_ends_breaks_no_line_of_a_stream(api: httpx2.Client) -> None:
+    """Clients split text also at what Unicode calls a line's end."""
+    lines = api.post(
+        "/score_outcomes", content=outcomes(id="\x85\u2028\u2029\n"), headers={"Accept": "application/x-ndjson"}
+    )
+    *results, last = map(json.loads, lines.text.splitlines())
+    assert len(results) == 2
+    assert last["id"] == "\x85\u2028\u2029\n"
+
+
 def test_the_message_of_a_refusal_names_the_place_and_is_short(api: httpx2.Client) -> None:
     wrong = json.loads(talks(FINE, [said("a"), said([{"type": "text"}])]))
     message = api.post("/score_outcomes", json=wrong).json()["error"]["message"]
