@@ -6,8 +6,10 @@ import struct
 import httpx2
 import pytest
 
-from tests.service.hostile.sending import PATIENCE_S, body, checked, connect, head_of, read_answer
+from tests.service.hostile.sending import PATIENCE_S, body, checked, connect, head_of, read_answer, said, talks
 from tests.service.running import Running, read_samples, until
+
+UPLOADS = [(path, ends) for path in ("/score_steps", "/score_outcomes", "/images") for ends in ("close", "reset")]
 
 
 def test_a_slow_upload_is_waited_for_and_scored(server: Running) -> None:
@@ -31,7 +33,7 @@ def test_many_unfinished_uploads_keep_nobody_out(server: Running, api: httpx2.Cl
             connection.close()
 
 
-@pytest.mark.parametrize(("path", "ends"), [("/score_steps", "close"), ("/images", "close"), ("/score_steps", "reset")])
+@pytest.mark.parametrize(("path", "ends"), UPLOADS)
 def test_an_aborted_upload_is_no_bug_of_ours(server: Running, api: httpx2.Client, path: str, ends: str) -> None:
     before = samples(api)
     with connect(server) as connection:
@@ -46,6 +48,23 @@ def test_an_aborted_upload_is_no_bug_of_ours(server: Running, api: httpx2.Client
         lambda: [name for name in counted() if "status=200" not in name], "the aborted request", PATIENCE_S
     )
     assert not [name for name in statuses if "status=5" in name]
+
+
+@pytest.mark.parametrize("ends", ["close", "reset"])
+@pytest.mark.parametrize("accept", ["application/x-ndjson", "application/json"])
+def test_a_hang_up_in_mid_answer_drops_what_is_left_of_the_group(server: Running, accept: str, ends: str) -> None:
+    before = server.metric("steelyard_abandoned_groups_total")
+    content = talks(*[[said(f"{index} " + "word " * 1000)] for index in range(300)])
+    with connect(server) as connection:
+        if ends == "reset":
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        head = head_of("/score_outcomes", f"Content-Length: {len(content)}", f"Accept: {accept}")
+        connection.sendall(head + content)
+        if accept == "application/x-ndjson":
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+        else:
+            until(lambda: server.metric("steelyard_waiting_groups") > 1, "the group", PATIENCE_S)
+    until(lambda: server.metric("steelyard_abandoned_groups_total") > before, "the abandoned group", PATIENCE_S)
 
 
 def _is_count(path: str, name: str) -> bool:
