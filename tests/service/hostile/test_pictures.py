@@ -1,13 +1,16 @@
 """Files that are no pictures, or are more than they seem."""
 
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx2
+import psutil
 import pytest
 
 from steelyard.schema import StoredImage
-from tests.service.hostile.pictures import png, saved
-from tests.service.hostile.sending import checked, image
+from tests.service.hostile.pictures import encoded, png, saved
+from tests.service.hostile.sending import MIB, PATIENCE_S, body, checked, image
+from tests.service.running import Running, until
 
 
 @pytest.mark.parametrize(
@@ -33,3 +36,18 @@ def test_a_picture_with_any_byte_changed_is_answered_by_the_schema(api: httpx2.C
         if stored.status_code == 200:
             StoredImage.model_validate_json(stored.content)
             assert checked(api.post("/score_steps", content=image(changed))).status_code == 200
+
+
+def test_the_memory_of_large_pictures_returns(server: Running, api: httpx2.Client) -> None:
+    """Decoded by several threads at once, each of whose heaps could keep what it took."""
+    pixels = (b"IDAT", zlib.compress(bytes(7001 * 7000), 9))
+    bodies = [
+        body(images=[encoded(png(7000, 7000, (b"tEXt", b"k\0%d" % index), pixels))], priority=priority, max_tiles=1)
+        for index, priority in enumerate(["online", "train"] * 4)
+    ]
+    process = psutil.Process(server.process.pid)
+    before = process.memory_info().rss
+    with httpx2.Client(base_url=server.url, timeout=60) as client, ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda content: client.post("/score_steps", content=content), bodies))
+    assert {checked(answer).status_code for answer in answers} == {200}
+    until(lambda: process.memory_info().rss - before < 80 * MIB, "the memory", PATIENCE_S)
