@@ -51,7 +51,7 @@ OUTCOMES: dict[str, Callable[[], bytes]] = {
 PLACES = [("/score_steps", name) for name in WRONG] + [("/score_outcomes", name) for name in OUTCOMES]
 
 
-def many(item: bytes, around: bytes, size: int = 2_000_000) -> bytes:
+def many(item: bytes, around: bytes, size: int = MIB) -> bytes:
     return around % ((item + b",") * ((size - len(around)) // (len(item) + 1)))[:-1]
 
 
