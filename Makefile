@@ -4,12 +4,14 @@
 # TORCH_BACKEND  which build of torch to install: cpu (default), or what a GPU host has (cu130, auto …).
 # MODELS         what `make serve` serves, e.g. MODELS="--model prm=OpenGVLab/VisualPRM-8B@main"
 # HOST PORT      where it listens.
+# REQUESTS       how many `make check-hostile` fires.
 PYTHON ?= python3
 TORCH_BACKEND ?= cpu
 MODELS ?=
 HOST ?= 127.0.0.1
 PORT ?= 8000
 WORKERS ?= 2
+REQUESTS ?= 5000
 
 SHELL := /bin/bash
 VENV := .venv
@@ -21,7 +23,7 @@ INSTALL = $(UV) pip install --quiet --python $(VENV)/bin/python
 COMPILE = $(UV) pip compile --quiet --generate-hashes --no-header --python-version 3.11 --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test check lint types imports bench lock clean
+.PHONY: help install serve test check check-hostile lint types imports bench lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -37,6 +39,9 @@ test: $(VENV)/.dev ## the tests
 check: lint types imports ## lint, types, import rules, then every test, the slow ones too
 	$(TEST) -n $(WORKERS)
 
+check-hostile: $(VENV)/.dev ## fire REQUESTS=5000 random requests at a server; counts by status, memory before and after
+	HOSTILE_REQUESTS=$(REQUESTS) $(TEST) -q -s tests/service/hostile/test_any_request.py
+
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
 
@@ -49,6 +54,7 @@ imports: $(VENV)/.dev
 bench: $(VENV)/.dev ## the benchmarks, results on the screen
 	$(RUN) -m benchmarks.service_overhead
 	$(RUN) -m benchmarks.load_memory
+	$(RUN) -m benchmarks.refuse_bomb
 
 lock: ## compile requirements/*.txt anew (UPGRADE=--upgrade for the newest)
 	$(COMPILE) $(UPGRADE) --group server --group torch --no-emit-package torch -o requirements/server.txt

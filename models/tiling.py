@@ -1,6 +1,7 @@
 """Pictures as InternVL's `load_image` cuts them into tiles, pixel for pixel. Torch-free."""
 
 import io
+import struct
 import warnings
 from collections.abc import Sequence
 from functools import lru_cache
@@ -14,6 +15,15 @@ from PIL import Image, UnidentifiedImageError
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF")
+
+# A file's parts, each of which costs a few reads: what a header and what pixels take, and many times that. A file of
+# the permitted size could be made of millions of empty ones.
+_HEADER_READS, _PIXEL_READS = 10_000, 2_000_000
+# Each of a JPEG's scans may go over every pixel, and costs a few dozen bytes; a progressive one has about ten.
+_MOST_SCANS = 64
+_START_OF_SCAN = b"\xff\xda"
+# Behind the signature come the first chunk's length and kind, then its width and height.
+_PNG, _PNG_SIZE_END = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", 24
 
 Tiles = npt.NDArray[np.uint8]
 Grid = tuple[int, int]
@@ -50,18 +60,40 @@ class Header(NamedTuple):
     height: int
 
 
+class _Parts(io.BytesIO):
+    """A file in memory whose reads are counted: past `left` of them it raises."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self.left = _HEADER_READS
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.left -= 1
+        if self.left < 0:
+            raise UnreadablePicture("the file has too many parts")
+        return super().read(size)
+
+
 def read_header(data: bytes, max_pixels: int, formats: Sequence[str] = FORMATS) -> Header:
     """Format and size, without decoding a pixel. Raises NotAPicture and TooManyPixels."""
+    # A PNG's size stands at its very front, before texts that may unpack to 64 MiB.
+    if data.startswith(_PNG) and "PNG" in formats and len(data) >= _PNG_SIZE_END:
+        width, height = struct.unpack(">II", data[_PNG_SIZE_END - 8 : _PNG_SIZE_END])
+        _check_size(width, height, max_pixels)
     try:
-        with Image.open(io.BytesIO(data), formats=list(formats)) as image:
+        with Image.open(_Parts(data), formats=list(formats)) as image:
             header = Header(image.format or "", image.width, image.height)
     except Exception as error:  # noqa: BLE001 - Pillow's parsers raise whatever a broken header makes them
         raise NotAPicture(str(error)) from None
     if header.width < 1 or header.height < 1:
         raise NotAPicture("the picture has no pixels")
-    if header.width * header.height > max_pixels:
-        raise TooManyPixels(header.width, header.height)
+    _check_size(header.width, header.height, max_pixels)
     return header
+
+
+def _check_size(width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise TooManyPixels(width, height)
 
 
 def open_rgb(data: bytes) -> Image.Image:
@@ -69,8 +101,12 @@ def open_rgb(data: bytes) -> Image.Image:
 
     Check the size with `read_header` first. Raises UnreadablePicture.
     """
+    file = _Parts(data)
     try:
-        with Image.open(io.BytesIO(data), formats=list(FORMATS)) as image:
+        with Image.open(file, formats=list(FORMATS)) as image:
+            if image.format in ("JPEG", "MPO") and data.count(_START_OF_SCAN) > _MOST_SCANS:
+                raise UnreadablePicture(f"a JPEG of more than {_MOST_SCANS} scans")
+            file.left = _PIXEL_READS
             image.load()
             # It changes no pixel of an RGB copy, but makes Pillow warn and, with a full palette, fail.
             image.info.pop("transparency", None)

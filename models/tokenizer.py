@@ -2,7 +2,9 @@
 
 import re
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -60,6 +62,7 @@ class Tokenizer:
         unused = {piece: id_ for id_, piece in enumerate(pieces) if _UNUSED_PIECE.fullmatch(piece)}
         self._model = model
         self._control_ids = unused | dict(added)
+        self._alone: dict[int, Ids] = {id_: np.array([id_], np.int32) for id_ in self._control_ids.values()}
         self._control = re.compile("|".join(map(re.escape, self._control_ids)) or "(?!)")
         self._word = _word_pattern([*_text_pieces(model, pieces), *added])
         self._known_words: dict[str, bytes] = {}
@@ -95,7 +98,7 @@ class Tokenizer:
         users = _user_spans(segments)
         parts, room = [], max_tokens
         for part in self._split(text, users if literal else []):
-            parts.append(self._encode_plain(part, room) if isinstance(part, str) else np.array([part], np.int32))
+            parts.append(self._encode_plain(part, room) if isinstance(part, str) else self._alone[part])
             if room is not None:
                 room -= len(parts[-1])
                 if room < 0:
@@ -108,16 +111,18 @@ class Tokenizer:
         return len(text) - len(self._word.findall(text)[-1])
 
     def _split(self, text: str, users: list[tuple[int, int]]) -> Iterator[str | int]:
-        """Plain parts and control ids in turn; control text that overlaps `users` is cut instead."""
+        """Plain parts, none empty, and control ids in order; control text that overlaps `users` is cut instead."""
         start = 0
         for match in self._control.finditer(text):
             cut = match.start() + 1 if _overlaps(match, users) else match.start()
-            yield text[start:cut]
+            if start < cut:
+                yield text[start:cut]
             start = cut
             if cut == match.start():
                 yield self._control_ids[match.group()]
                 start = match.end()
-        yield text[start:]
+        if start < len(text):
+            yield text[start:]
 
     def _encode_plain(self, text: str, room: int | None) -> Ids:
         if not text:
@@ -126,16 +131,17 @@ class Tokenizer:
             text = _LONE_SURROGATE.sub("\ufffd", text)
         if room is not None and len(text) > room and self._least_tokens(text) > room:
             raise TooManyTokens
-        ids: Ids = self._model.encode_as_numpy(text) if len(text) > _LONG_TEXT else self._encode_words(text)
+        ids: Ids = self._model.encode_as_numpy(text) if len(text) > _LONG_TEXT else self._encode_words(text, room)
         if room is not None and len(ids) > room:
             raise TooManyTokens
         return ids
 
-    def _encode_words(self, text: str) -> Ids:
-        known = self._known_words.get
-        return np.frombuffer(
-            b"".join([known(word) or self._learn(word) for word in self._word.findall(text)]), np.int32
-        )
+    def _encode_words(self, text: str, room: int | None) -> Ids:
+        known, words = self._known_words.get, self._word.findall(text)
+        # A word is a token or more.
+        if room is not None and len(words) > room:
+            raise TooManyTokens
+        return np.frombuffer(b"".join([known(word) or self._learn(word) for word in words]), np.int32)
 
     def _learn(self, word: str) -> bytes:
         # A list is quicker to get than an array for so few; "i" is 32 bits wherever sentencepiece has wheels.
@@ -297,4 +303,6 @@ def _user_spans(segments: Sequence[Segment]) -> list[tuple[int, int]]:
 
 
 def _overlaps(match: re.Match[str], spans: Sequence[tuple[int, int]]) -> bool:
-    return any(start < match.end() and match.start() < end for start, end in spans)
+    # Spans are in order and apart, and there may be as many as matches.
+    before = bisect_left(spans, match.end(), key=itemgetter(0))
+    return before > 0 and match.start() < spans[before - 1][1]

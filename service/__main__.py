@@ -11,6 +11,7 @@ import uvicorn
 
 from service.app import create_app
 from service.gateway import Gateway
+from service.memory import return_large_blocks
 from service.settings import Settings, SettingsError, read_settings
 
 _READY = "\nSteelyard is ready: {address}/docs\n\nTry it:"
@@ -38,6 +39,7 @@ def main(arguments: list[str]) -> int:
         settings = read_settings(arguments, os.environ)
     except SettingsError as error:
         return _stop(str(error))
+    return_large_blocks()
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         listening = listen(settings)

@@ -9,12 +9,16 @@ from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
 from service.errors import BodyTimeout, BodyTooLarge, InvalidRequest, Overloaded
+from service.unpacking import outweighs
 
 Model = TypeVar("Model", bound=BaseModel)
 
 _ERRORS_NAMED = 3
 _LONGEST_NAME = 100
 _IDLE_S = 30.0
+# A body of the permitted size could become gigabytes of empty objects, in tens of seconds.
+_MOST_UNPACKED_BYTES = 256 * 2**20
+_LONG_BODY = 2**18
 
 
 class Bodies:
@@ -63,8 +67,16 @@ def _too_large(limit: int) -> BodyTooLarge:
     return BodyTooLarge(f"the body is larger than {limit} bytes")
 
 
-def parse(model: type[Model], body: bytes) -> Model:
-    """Raises InvalidRequest that names the fields at fault."""
+async def parse(model: type[Model], body: bytes) -> Model:
+    """A long body is parsed on a thread. Raises InvalidRequest that names the fields at fault."""
+    if len(body) > _LONG_BODY:
+        return await asyncio.to_thread(_parse, model, body)
+    return _parse(model, body)
+
+
+def _parse(model: type[Model], body: bytes) -> Model:
+    if outweighs(body, _MOST_UNPACKED_BYTES):
+        raise InvalidRequest("the body holds too many objects, lists and items")
     try:
         return model.model_validate_json(body)
     except ValidationError as error:

@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
@@ -15,6 +15,8 @@ import pybase64
 from models.tiling import Header, NotAPicture, UnreadablePicture, open_rgb, read_header
 from models.tiling import TooManyPixels as _TooManyPixels
 from service.errors import ImageTooLarge, InvalidRequest, TooManyPixels, UnknownImage, UnsupportedImage
+
+_MOST_ESCAPES = 200_000
 
 
 @dataclass(slots=True)
@@ -83,11 +85,19 @@ class ImageStore:
         if missing:
             raise UnknownImage(f"not stored here (any more): {', '.join(missing)}; send them again with PUT /images")
         resolved = {reference: image or self.put(_decode(reference)) for reference, image in found.items()}
-        pixels = sum({image.id: image.width * image.height for image in resolved.values()}.values())
+        self.check_pixels((image,) for image in resolved.values())
+        return resolved
+
+    def check_pixels(self, pictures: Iterable[Sequence[Image]]) -> None:
+        """Of all a call's pictures, each different one is decoded once: a file, or the frames of a video.
+
+        Raises TooManyPixels.
+        """
+        different = {tuple(file.id for file in files): files for files in pictures}
+        pixels = sum(file.width * file.height for files in different.values() for file in files)
         if pixels > self._max_call_pixels:
             limit = self._max_call_pixels
             raise TooManyPixels(f"the pictures of this call have {pixels} pixels in all; the limit is {limit}")
-        return resolved
 
     def _find(self, image_id: str) -> Image | None:
         with self._lock:
@@ -132,6 +142,13 @@ def _is_id(reference: str) -> bool:
     return reference.startswith("sha256:")
 
 
+def _unquote(encoded: str) -> bytes:
+    """What percent signs spell out; millions of them would hold the interpreter for tens of seconds."""
+    if encoded.count("%") > _MOST_ESCAPES:
+        raise ImageTooLarge(f"a data URL of more than {_MOST_ESCAPES} escaped bytes: send it as base64")
+    return unquote_to_bytes(encoded)
+
+
 def _decode(reference: str) -> bytes:
     if reference[:8].lower().startswith(("http://", "https://")):
         raise InvalidRequest("images: remote URLs are off on this server; send the bytes with PUT /images")
@@ -141,7 +158,7 @@ def _decode(reference: str) -> bytes:
         if not comma:
             raise InvalidRequest("images: a data URL has a comma between its media type and its data")
         if not head.lower().endswith(";base64"):
-            return unquote_to_bytes(encoded)
+            return _unquote(encoded)
     try:
         return pybase64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError):

@@ -1,6 +1,6 @@
 """An outcome reward model as a gateway knows it: IXC-2.5-Reward's requests to jobs, its outputs to scores."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -52,7 +52,7 @@ class OutcomeModel(GatewayModel):
         assert request.messages is not None
         assert request.candidates is not None
         talk = read_talk(request.messages, request.images)
-        files = images.resolve(_references([talk]))
+        files = _resolve([talk], images)
         try:
             pictures = see(talk.pictures, files, self.spec.tile_size, request.max_tiles)
         except BadImage as error:
@@ -74,7 +74,7 @@ class OutcomeModel(GatewayModel):
         """Each conversation brings its own pictures; what all of them begin with is still sent once."""
         assert request.conversations is not None
         talks = {i: read_talk(request.conversations[i].messages, request.conversations[i].images) for i in chosen}
-        files = images.resolve(_references(talks.values()))
+        files = _resolve(talks.values(), images)
         whole: dict[int, Found] = {}
         own: dict[int, tuple[JobPicture, ...]] = {}
         bad: list[CandidateScore] = []
@@ -129,5 +129,10 @@ class OutcomeModel(GatewayModel):
         )
 
 
-def _references(talks: Iterable[Talk]) -> list[str]:
-    return [name for talk in talks for picture in talk.pictures for name in picture.references]
+def _resolve(talks: Collection[Talk], images: ImageStore) -> dict[str, Image]:
+    """Every file that the talks name, by how they do. Raises what the image store raises."""
+    pictures = list(dict.fromkeys(picture for talk in talks for picture in talk.pictures))
+    files = images.resolve(name for picture in pictures for name in picture.references)
+    # The same frames make a picture of their own in every other order.
+    images.check_pixels([files[name] for name in picture.references] for picture in pictures)
+    return files

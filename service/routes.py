@@ -156,7 +156,7 @@ async def _score(
 ) -> Response:
     gateway = gateway_of(request)
     async with gateway.bodies.read(request, gateway.settings.max_body_bytes) as body:
-        flight = scoring_of(request).open(parse(asked, body), name)
+        flight = scoring_of(request).open(await parse(asked, body), name)
         with flight.attended():
             if NDJSON in request.headers.get("accept", ""):
                 return await _stream(request, flight)
@@ -206,7 +206,7 @@ async def _stream(request: Request, flight: Flight) -> Response:
                     yield line
             except ServiceError as error:
                 # The status has been sent: the error takes the place of the last line.
-                yield error.body(request.state.request_id).model_dump_json().encode() + b"\n"
+                yield _line(error.body(request.state.request_id))
 
     return StreamingResponse(all_lines(), media_type=NDJSON)
 
@@ -218,8 +218,9 @@ async def _lines(flight: Flight) -> AsyncGenerator[bytes, None]:
         yield _line(await flight.group())
 
 
-def _line(part: CandidateScore | ScoredGroup) -> bytes:
-    return part.model_dump_json().encode() + b"\n"
+def _line(part: CandidateScore | ScoredGroup | ErrorResponse) -> bytes:
+    # Many clients end a line also at what Unicode calls a line's end, which an id may hold.
+    return part.model_dump_json(ensure_ascii=True).encode() + b"\n"
 
 
 def _server_timing(group: ScoredGroup) -> str:

@@ -183,7 +183,13 @@ class Scoring:
     async def _encode(self, call: _Call) -> ReadyGroup:
         pool = self._online_pool if call.request.priority == "online" else self._pool
         arguments = (call.request, self._images, frozenset(call.known))
-        return await asyncio.get_running_loop().run_in_executor(pool, call.model.ready, *arguments)
+        limit_s = _limit_s(call.request)
+        try:
+            async with asyncio.timeout(None if limit_s is None else limit_s + GRACE_S):
+                return await asyncio.get_running_loop().run_in_executor(pool, call.model.ready, *arguments)
+        except TimeoutError:
+            # A thread that has begun cannot be stopped, but nobody has to wait for it.
+            raise DeadlineExceeded("the deadline passed before the group was encoded; nothing was scored") from None
 
     async def _collect(self, call: _Call, group: ReadyGroup, job: Job, costs: Costs) -> None:
         """Publish outcomes as they come, until each candidate has one or the engine is given up."""
@@ -230,11 +236,15 @@ def _fingerprint(request: ScoreRequest) -> bytes:
     return hashlib.sha256(request.model_dump_json().encode()).digest()
 
 
+def _limit_s(request: ScoreRequest) -> float | None:
+    """Seconds that the caller gives the group from its arrival on."""
+    return _DEADLINE_S[request.priority] if request.deadline_ms is None else request.deadline_ms / 1000
+
+
 def _job(call: _Call, group: ReadyGroup, arrived: float) -> Job:
     """The group as it crosses the queue; its deadline counts from its arrival, its wait from now."""
     request = call.request
-    default_s = _DEADLINE_S[request.priority]
-    limit_s = default_s if request.deadline_ms is None else request.deadline_ms / 1000
+    limit_s = _limit_s(request)
     return Job(
         id=uuid.uuid4().hex,
         model=call.model.name,

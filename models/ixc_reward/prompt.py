@@ -221,6 +221,10 @@ def _place_pictures(turns: Sequence[Segment | PicturePart], pictures: int) -> _O
     """Pictures that no message holds stand at the markers; without a marker they come first. Raises MarkerCount."""
     held = {part.index for part in turns if isinstance(part, PicturePart)}
     loose = [index for index in range(pictures) if index not in held]
+    markers = sum(part.text.count(MARKER) for part in turns if isinstance(part, Segment))
+    if markers and markers != len(loose):
+        # Before anything is split: a text may hold millions of them.
+        raise MarkerCount("the messages have", MARKER, markers, len(loose))
     texts: list[list[Segment]] = [[]]
     places: list[int | None] = []
     for part in turns:
@@ -232,11 +236,8 @@ def _place_pictures(turns: Sequence[Segment | PicturePart], pictures: int) -> _O
             texts[-1] += first
             texts += rest
             places += [None] * len(rest)
-    markers = places.count(None)
     if not markers:
         return _Opening([[] for _ in loose] + texts, loose + [index for index in places if index is not None])
-    if markers != len(loose):
-        raise MarkerCount("the messages have", MARKER, markers, len(loose))
     waiting = iter(loose)
     return _Opening(texts, [next(waiting) if index is None else index for index in places])
 

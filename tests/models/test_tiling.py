@@ -3,6 +3,7 @@ import io
 import struct
 import warnings
 import zlib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
@@ -24,7 +25,7 @@ FOLDERS = [VISUAL_PRM / "images", GOLDEN / "ixc_reward" / "images"]
 PICTURES = [path for folder in FOLDERS for path in sorted(folder.iterdir()) if path.suffix != ".mp4"]
 
 
-def encoded(image: Image.Image, format: str = "PNG", **options: bytes | Image.Exif) -> bytes:
+def encoded(image: Image.Image, format: str = "PNG", **options: bytes | bool | Image.Exif) -> bytes:
     file = io.BytesIO()
     image.save(file, format, **options)
     return file.getvalue()
@@ -203,6 +204,50 @@ def test_broken_bytes_raise_nothing_else(path: Path, random: Random) -> None:
         open_rgb(bytes(data))
     except (NotAPicture, TooManyPixels, UnreadablePicture):
         pass
+
+
+def png_of_parts(count: int, kind: bytes, body: bytes) -> bytes:
+    """A whole grey PNG of 9 × 9 with so many chunks more before its pixels."""
+    header = struct.pack(">IIBBBBB", 9, 9, 8, 0, 0, 0, 0)
+    pixels = chunk(b"IDAT", zlib.compress(bytes(90)))
+    signed = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header)
+    return signed + chunk(kind, body) * count + pixels + chunk(b"IEND", b"")
+
+
+MANY_PARTS = {
+    "PNG": lambda count: png_of_parts(count, b"tEXt", b"k\0"),
+    "JPEG": lambda count: (jpeg := encoded(Image.new("RGB", (8, 8)), "JPEG"))[:2] + b"\xff\xfe\0\2" * count + jpeg[2:],
+}
+
+
+@pytest.mark.parametrize("make", MANY_PARTS.values(), ids=MANY_PARTS)
+def test_a_header_of_millions_of_parts_is_not_read_to_its_end(make: Callable[[int], bytes]) -> None:
+    assert tiling.read_header(make(100), max_pixels=1000).width in (8, 9)
+    with pytest.raises(NotAPicture):
+        tiling.read_header(make(100_000), max_pixels=1000)
+    with pytest.raises(UnreadablePicture):
+        open_rgb(make(100_000))
+
+
+def test_pixels_in_a_million_parts_are_not_decoded() -> None:
+    with pytest.raises(UnreadablePicture):
+        open_rgb(png_of_parts(1_000_000, b"IDAT", b""))
+
+
+def test_a_jpeg_of_very_many_scans_is_not_decoded() -> None:
+    """Each scan goes over every pixel: 20 MiB of them would take hours."""
+    jpeg = encoded(Image.new("RGB", (64, 64)), "JPEG", progressive=True)
+    scan = jpeg[jpeg.rindex(b"\xff\xda") : -2]
+    assert open_rgb(jpeg[:-2] + scan * 20 + jpeg[-2:]).size == (64, 64)
+    with pytest.raises(UnreadablePicture, match="scans"):
+        open_rgb(jpeg[:-2] + scan * 100 + jpeg[-2:])
+
+
+def test_the_size_of_a_png_is_looked_at_before_its_texts() -> None:
+    header = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 0, 0, 0, 0)
+    text = chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(2_000_000), 9))
+    with pytest.raises(TooManyPixels):
+        tiling.read_header(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + text, max_pixels=1000)
 
 
 def test_threads_open_pictures_at_once() -> None:

@@ -16,7 +16,7 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from steelyard.schema import ErrorResponse, ScoreStepsResponse
+from steelyard.schema import CandidateScore, ErrorResponse, ScoreOutcomesResponse, ScoreStepsResponse, StepScores
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "demo" / "visualprm"
@@ -186,12 +186,18 @@ def refused(response: httpx2.Response, status: int, code: str) -> str:
     return answer.error.message
 
 
-def same_scores(one: ScoreStepsResponse, other: ScoreStepsResponse) -> bool:
+def same_scores(
+    one: ScoreStepsResponse | ScoreOutcomesResponse, other: ScoreStepsResponse | ScoreOutcomesResponse
+) -> bool:
     """Equal within the tolerance of float32: what else was in the batch may move the last bits."""
     pairs = list(zip(one.results, other.results, strict=True))
-    return all(a.status == b.status for a, b in pairs) and all(
-        _close(a.step_scores or [], b.step_scores or []) for a, b in pairs
-    )
+    return all(a.status == b.status for a, b in pairs) and all(_close(_numbers(a), _numbers(b)) for a, b in pairs)
+
+
+def _numbers(result: CandidateScore) -> Sequence[float]:
+    if isinstance(result, StepScores):
+        return result.step_scores or []
+    return [] if result.score is None else [result.score]
 
 
 def _close(ones: Sequence[float], others: Sequence[float]) -> bool:

@@ -71,12 +71,23 @@ def test_an_unused_picture_dies_with_its_time_to_live() -> None:
         ("data:text/plain,hello", UnsupportedImage),
         (base64.b64encode(b"plain text").decode(), UnsupportedImage),
         (base64.b64encode(bytes(5_001)).decode(), ImageTooLarge),
+        ("data:image/png," + "%41" * 200_001, ImageTooLarge),
         (base64.b64encode(png(1, (200, 100))).decode(), TooManyPixels),
     ],
 )
 def test_what_is_no_picture_is_refused_by_its_own_error(reference: str, error: type[Exception]) -> None:
     with pytest.raises(error):
         store().resolve([reference])
+
+
+def test_pixels_are_counted_for_each_different_picture_of_a_call() -> None:
+    """The same files as frames in another order are decoded once more."""
+    images = ImageStore(budget_bytes=10_000, ttl_s=60, max_image_bytes=5_000, max_pixels=10_000, max_call_pixels=200)
+    one, other = images.put(png(1)), images.put(png(2))
+    images.check_pixels([(one, other)] * 100)
+    images.check_pixels([(one,), (other,), (one, other)])
+    with pytest.raises(TooManyPixels):
+        images.check_pixels([(one,), (other,), (one, other), (other, one)])
 
 
 def test_a_cut_off_picture_is_known_to_be_unreadable() -> None:

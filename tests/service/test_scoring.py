@@ -1,6 +1,7 @@
 """Scoring in front of a queue that the test drives."""
 
 import asyncio
+import threading
 from collections.abc import AsyncGenerator, Mapping, Sequence
 
 import numpy as np
@@ -78,6 +79,18 @@ async def test_an_engine_that_never_answers_is_a_504(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(scoring_module, "GRACE_S", 0.0)
     with pytest.raises(DeadlineExceeded):
         await answer(scoring(Script(0.0, answered=0)), request(deadline_ms=50))
+
+
+async def test_a_group_that_is_never_done_encoding_is_a_504(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scoring_module, "GRACE_S", 0.0)
+    queue, busy = Script(0.0), threading.Event()
+    made = scoring(queue)
+    threads = [made._pool.submit(busy.wait, 60) for _ in range(Settings().encode_threads)]
+    with pytest.raises(DeadlineExceeded, match="encoded"):
+        await answer(made, request(deadline_ms=50))
+    busy.set()
+    assert all(thread.result() for thread in threads)
+    assert not queue.jobs
 
 
 async def test_scores_that_came_before_the_deadline_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:

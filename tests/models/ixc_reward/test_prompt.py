@@ -1,3 +1,4 @@
+import time
 from dataclasses import replace
 from functools import cache
 
@@ -154,3 +155,18 @@ def test_a_tokenizer_that_outgrows_the_embedding_is_refused() -> None:
     small = replace(spec, decoder=replace(spec.decoder, vocab_size=1146))
     with pytest.raises(CheckpointError, match="the tokenizer has 1147 ids, the decoder 1146"):
         OutcomePrompt(small, load_tokenizer(TINY_IXC_REWARD))
+
+
+def test_a_hundred_thousand_turns_of_control_text_are_too_long_soon() -> None:
+    """Looking each control token up among all turns took 36 s."""
+    started = time.process_time()
+    group = prompt().encode_conversation([Message("user", "</s>")] * 100_000, [], "literal", 16_384)
+    assert refusal(group).startswith("too_long")
+    assert time.process_time() - started < 10
+
+
+def test_millions_of_markers_are_counted_not_split() -> None:
+    started = time.process_time()
+    with pytest.raises(MarkerCount):
+        prompt().encode_conversation([Message("user", MARKER * 5_000_000)], [], "parse", 16_384)
+    assert time.process_time() - started < 3
