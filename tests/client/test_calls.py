@@ -397,7 +397,11 @@ def test_whatever_comes_a_call_ends_within_its_bounds_and_is_always_the_same(rep
     play = Play(*replies, retry=retry)
     with suppress(SteelyardError):
         play.run(play.calls.score_steps("Which?", [RED.content, BLUE.content], ["x"]))
-    assert len({send.content for send in play.sent if send.path == "/score_steps"}) <= 1
+    bodies = {send.content: json.loads(send.content) for send in play.sent if send.path == "/score_steps"}
+    # The same question, in the end with the pictures in it.
+    assert len({body.pop("id") for body in bodies.values()}) <= 1
+    assert len({json.dumps(body | {"images": len(body["images"])}) for body in bodies.values()}) <= 1
+    assert len(bodies) <= 2
     assert len(play.sent) <= (retry.max_retries + 1) * 3 * 3
     assert play.now_s <= retry.within_s
     for image in (RED, BLUE):
