@@ -1,0 +1,76 @@
+"""A checkpoint behind the real server, on a free port for as long as it is evaluated: there is one way to score."""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from evaluation.errors import EvaluationError
+
+_ROOT = Path(__file__).parents[1]
+_READY = re.compile(r"is ready: (\S+)/docs")
+_STOP_S = 10.0
+
+
+@contextmanager
+def serving(checkpoints: Sequence[Path], options: Sequence[str]) -> Iterator[str]:
+    """The address of a server of these checkpoints. Raises EvaluationError with its last words if it does not start."""
+    with tempfile.NamedTemporaryFile("w+", encoding="utf-8", suffix=".log") as log:
+        process = _launch(checkpoints, options, log)
+        try:
+            yield _await_ready(process, Path(log.name))
+        finally:
+            _stop(process)
+
+
+def name_checkpoints(checkpoints: Sequence[Path]) -> dict[str, Path]:
+    """Served name → folder: the folder's own name, numbered where two are alike."""
+    named: dict[str, Path] = {}
+    for folder in checkpoints:
+        name = re.sub(r"[^\w.-]", "_", folder.resolve().name) or "model"
+        named[name if name not in named else f"{name}_{len(named)}"] = folder
+    return named
+
+
+def _launch(checkpoints: Sequence[Path], options: Sequence[str], log: IO[str]) -> subprocess.Popen[str]:
+    for folder in checkpoints:
+        if not folder.is_dir():
+            raise EvaluationError(f"--checkpoint {folder}: there is no such folder")
+    models = [f"--model={name}={folder.resolve()}" for name, folder in name_checkpoints(checkpoints).items()]
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("STEELYARD_")}
+    return subprocess.Popen(
+        [sys.executable, "-m", "service", "--port=0", *models, *options],
+        cwd=_ROOT,
+        env=inherited | {"PYTHONPATH": f"{_ROOT}{os.pathsep}{_ROOT / 'client'}"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=log,
+        text=True,
+        # Ctrl-C is ours alone: the server is stopped when the run has stopped.
+        start_new_session=True,
+    )
+
+
+def _await_ready(process: subprocess.Popen[str], log: Path) -> str:
+    assert process.stdout is not None
+    for line in process.stdout:
+        if found := _READY.search(line):
+            return found[1]
+    said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    raise EvaluationError(f"the checkpoint's server did not start: {said[-1] if said else 'it said nothing'}")
+
+
+def _stop(process: subprocess.Popen[str]) -> None:
+    process.terminate()
+    try:
+        process.wait(_STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    if process.stdout is not None:
+        process.stdout.close()

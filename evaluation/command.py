@@ -1,0 +1,26 @@
+"""How every command ends: a line on stderr and an exit code, never a traceback for what is the user's to mend."""
+
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+
+from evaluation.errors import EvaluationError
+
+FAILED, INTERRUPTED = 1, 130
+Work = Callable[[Sequence[str]], None]
+
+
+def run(work: Work, arguments: Sequence[str] | None = None) -> int:
+    """The exit code. A terminated run stops its server, too, and keeps what is scored."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        work(sys.argv[1:] if arguments is None else arguments)
+    except EvaluationError as error:
+        print(f"evaluation: {' '.join(str(error).split())}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print("evaluation: stopped; the same command goes on from what is kept", file=sys.stderr)
+        return INTERRUPTED
+    return 0

@@ -1,0 +1,55 @@
+"""Small made-up data in the benchmarks' formats, and a way to run a command on it."""
+
+import json
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from evaluation.command import Work, run
+
+SOURCES = ("MMMU", "MathVision", "MathVerse", "DynaMath", "WeMath")
+TEXT = "the circle is red square left of a triangle so we count sides and find three answer area"
+WORDS = TEXT.split()
+Line = dict[str, Any]
+
+
+def sentence(draw: random.Random) -> str:
+    return " ".join(draw.choices(WORDS, k=draw.randint(3, 9))).capitalize() + "."
+
+
+def write_lines(path: Path, lines: Sequence[object]) -> Path:
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return path
+
+
+def write_picture(folder: Path, name: str = "shapes.png") -> str:
+    Image.new("RGB", (64, 48), (200, 30, 40)).save(folder / name)
+    return name
+
+
+def solutions(folder: Path, count: int = 30) -> list[Line]:
+    """As in VisualProcessBench, some steps with blank lines inside."""
+    draw = random.Random(count)
+    picture = write_picture(folder)
+    lines: list[Line] = []
+    for index in range(count):
+        steps = [sentence(draw) for _ in range(draw.randint(1, 5))]
+        steps[0] += "\n\n" + sentence(draw)
+        labels = draw.choices([1, 1, 0, -1], k=len(steps))
+        response = {"steps": steps, "process_correctness": labels}
+        fields = {"image": [picture] if index % 2 else [], "question": sentence(draw), "answer": "3"}
+        lines.append(fields | {"response": response, "policy_model": "made up", "data_source": SOURCES[index % 5]})
+    return lines
+
+
+def finish(work: Work, *arguments: object) -> int:
+    return run(work, [str(argument) for argument in arguments])
+
+
+def table(folder: Path, title: str) -> list[Line]:
+    """The rows of one table of a written report."""
+    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    return next(table["rows"] for table in report["tables"] if table["title"] == title)
