@@ -4,7 +4,7 @@ import asyncio
 import sys
 from collections.abc import Mapping, Sequence
 
-from evaluation.errors import Interrupted
+from evaluation.errors import EvaluationError, Interrupted
 from evaluation.groups import Group
 from evaluation.progress import Progress
 from evaluation.records import Record, Records, Result
@@ -39,7 +39,7 @@ async def score_all(
         async with asyncio.TaskGroup() as workers:
             for _ in range(min(in_flight, len(missing))):
                 workers.create_task(work())
-    except* SteelyardError as errors:
+    except* (SteelyardError, EvaluationError) as errors:
         first = errors.exceptions[0]
         raise Interrupted(
             f"{first}; {progress.done} of {len(groups)} groups are kept in {records.path}: "

@@ -10,7 +10,8 @@ from pathlib import Path
 from evaluation.checkpoint import serving
 from evaluation.errors import EvaluationError
 from evaluation.groups import Group, Settings, hash_inputs
-from evaluation.records import Record, open_records
+from evaluation.journal import open_journal
+from evaluation.records import FILE, Record, Records
 from evaluation.scorer import ServerScorer
 from evaluation.scoring import score_all
 from steelyard import AsyncClient, Retry
@@ -18,6 +19,7 @@ from steelyard.errors import SteelyardError
 from steelyard.schema import ServedModel
 
 _MOST_RETRIES = 1000
+DTYPES = ("auto", "float32", "bfloat16")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +50,13 @@ def add_target(parser: argparse.ArgumentParser) -> None:
     which.add_argument("--url", help="a running server")
     which.add_argument("--checkpoint", type=Path, action="append", help="a checkpoint's folder; a server is started")
     parser.add_argument("--model", action="append", default=[], help="the served name, where several could be meant")
+    parser.add_argument("--dtype", choices=DTYPES, help="of a checkpoint's server")
     parser.add_argument("--out", type=Path, required=True, help="folder of the records and the report")
     add_settings(parser)
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
     """How a model is run and asked."""
-    parser.add_argument("--dtype", choices=("auto", "float32", "bfloat16"), help="of a checkpoint's server")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="of a checkpoint's server")
     parser.add_argument("--threads", type=int, help="of a checkpoint's server on a CPU")
     parser.add_argument("--max-tiles", type=int, help="tiles a picture may be cut into; default the model's own")
@@ -90,8 +92,8 @@ def score_groups(target: Target, groups: Sequence[Group], *, kinds: Sequence[str
         retry = Retry(max_retries=_MOST_RETRIES, within_s=target.retry_s)
         async with AsyncClient(url, retry=retry, max_concurrency=target.in_flight) as client:
             chosen = choose((await client.models()).data, target.models, kinds, several=several)
-            with open_records(target.out) as records:
-                runs = []
+            with open_journal(target.out / FILE) as journal:
+                records, runs = Records(journal), []
                 for served in chosen:
                     scorer = ServerScorer(client, served, target.settings)
                     found = await score_all(scorer, groups, inputs, records, target.in_flight)

@@ -53,3 +53,24 @@ def table(folder: Path, title: str) -> list[Line]:
     """The rows of one table of a written report."""
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     return next(table["rows"] for table in report["tables"] if table["title"] == title)
+
+
+def questions(folder: Path, count: int = 12, candidates: int = 8) -> list[Line]:
+    """Candidates as a policy's, of two forms."""
+    draw = random.Random(count)
+    picture = write_picture(folder)
+    lines: list[Line] = []
+    for index in range(count):
+        answers = draw.choices(["1", "2", "3"], k=candidates)
+        chains = [[sentence(draw) for _ in range(draw.randint(1, 4))] for _ in answers]
+        pool = [
+            {"steps": [*steps, f"Answer: {answer}"], "answer": answer, "correct": answer == "3"}
+            for steps, answer in zip(chains, answers, strict=True)
+        ]
+        fields = {"id": f"q{index}", "question": sentence(draw), "image": picture, "answer": "3"}
+        lines.append(fields | {"form": ("count", "colour")[index % 2], "candidates": pool})
+    return lines
+
+
+def records(folder: Path) -> list[Line]:
+    return [json.loads(line) for line in (folder / "records.jsonl").read_text(encoding="utf-8").splitlines()]
