@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,12 +13,12 @@ from evaluation.command import run
 from evaluation.errors import EvaluationError
 from evaluation.intervals import Bootstrap, mean
 from evaluation.pools import Pool, Selector, accuracy, make_pool, selectors
-from evaluation.published import published
+from evaluation.published import deviation, published
 from evaluation.records import Record
-from evaluation.report import Cell, Report, Table, command_line, failures, model_facts
+from evaluation.report import Cell, Report, Table, command_line, failures, run_facts
 from evaluation.session import Run, add_target, read_target, score_groups
 
-_PAPER, _PAPER_N = "visualprm_best_of_8", 8
+_PAPER, _PAPER_N, _OVERALL = "visualprm_best_of_8", 8, "Overall"
 # Selector → N → a figure for each question.
 Figures = Mapping[Selector, Mapping[int, Sequence[float]]]
 
@@ -26,13 +27,11 @@ def main(arguments: Sequence[str]) -> None:
     """Raises EvaluationError."""
     given = _parser().parse_args(arguments)
     target = read_target(given)
-    if not 0 <= given.blend <= 1:
-        raise EvaluationError("--blend must lie between 0 and 1")
+    _check(given)
     questions, groups = read_questions(given.candidates, given.images)
     runs = score_groups(target, groups, kinds=("steps", "outcome"), several=True)
     report = Report("Best-of-N", command_line("best_of_n", arguments))
-    for one in runs:
-        report.facts |= model_facts(one, target)
+    report.facts |= run_facts(runs, target)
     pools = _pools(questions, runs, given)
     _describe(report, given, questions, pools)
     _measure(report, pools, given)
@@ -52,6 +51,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, help="of drawn subsets and intervals")
     add_target(parser)
     return parser
+
+
+def _check(given: argparse.Namespace) -> None:
+    """Before anything is scored."""
+    if not 0 <= given.blend <= 1:
+        raise EvaluationError("--blend must lie between 0 and 1")
+    known = sorted({row.partition(",")[0] for row in published(_PAPER).rows})
+    if given.policy is not None and given.policy not in known:
+        raise EvaluationError(f"--policy {given.policy}: the paper's are {', '.join(known)}")
 
 
 def _pools(questions: Mapping[str, Question], runs: Sequence[Run], given: argparse.Namespace) -> list[Pool]:
@@ -131,24 +139,20 @@ def _by_form(figures: Figures, n: int, pools: Sequence[Pool]) -> Table:
 
 
 def _against_paper(figures: Figures, pools: Sequence[Pool], policy: str) -> Table:
-    """Deviations where forms are benchmarks of the paper's; overall is the plain mean of the forms, as there."""
+    """Deviations where forms are the paper's benchmarks; overall is their plain mean, so only where all are there."""
     paper = published(_PAPER)
-    if f"{policy}, pass@1" not in paper.rows:
-        known = sorted({row.partition(",")[0] for row in paper.rows})
-        raise EvaluationError(f"--policy {policy}: the paper's are {', '.join(known)}")
-    rows = []
-    for name, selector, n in ((f"{policy}, pass@1", "random", 1), (f"{policy}, best of 8", "process, mean", _PAPER_N)):
-        values = figures.get(selector, {}).get(n)
-        if values is None:
-            continue
-        by_form = {
-            form: 100 * mean([v for v, pool in zip(values, pools, strict=True) if pool.form == form])
-            for form in sorted({pool.form for pool in pools})
-        }
-        for form, here in (by_form | {"Overall": mean(list(by_form.values()))}).items():
-            there = paper.find(name, form)
-            rows.append((name, form, here, there, None if there is None else here - there))
-    columns = ("setting", "form", "here", "paper", "deviation")
+    rows: list[tuple[Cell, ...]] = []
+    for setting, selector, n in (("pass@1", "random", 1), (f"best of {_PAPER_N}", "process, mean", _PAPER_N)):
+        by_form: dict[str, list[float]] = defaultdict(list)
+        for pool, value in zip(pools, figures.get(selector, {}).get(n, ()), strict=False):
+            by_form[pool.form].append(100 * value)
+        means = {form: mean(values) for form, values in sorted(by_form.items())}
+        there = {form: paper.find(f"{policy}, {setting}", form) for form in means}
+        if None not in there.values() and len(there) == len(paper.columns) - 1:
+            means |= {_OVERALL: mean(list(means.values()))}
+            there |= {_OVERALL: paper.find(f"{policy}, {setting}", _OVERALL)}
+        rows += [(setting, form, here, there[form], deviation(here, there[form])) for form, here in means.items()]
+    columns = ("setting", "form", "here", policy, "deviation")
     return Table("Against the paper", f"{paper.title}; {paper.source}.", columns, rows)
 
 

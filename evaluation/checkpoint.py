@@ -14,7 +14,6 @@ from evaluation.errors import EvaluationError
 
 _ROOT = Path(__file__).parents[1]
 _READY = re.compile(r"is ready: (\S+)/docs")
-_STOP_S = 10.0
 
 
 @contextmanager
@@ -44,10 +43,10 @@ def _launch(checkpoints: Sequence[Path], options: Sequence[str], log: IO[str]) -
     models = [f"--model={name}={folder.resolve()}" for name, folder in name_checkpoints(checkpoints).items()]
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("STEELYARD_")}
     return subprocess.Popen(
-        [sys.executable, "-m", "service", "--port=0", *models, *options],
+        [sys.executable, "-m", "evaluation.attached", "--port=0", *models, *options],
         cwd=_ROOT,
         env=inherited | {"PYTHONPATH": f"{_ROOT}{os.pathsep}{_ROOT / 'client'}"},
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=log,
         text=True,
@@ -66,11 +65,7 @@ def _await_ready(process: subprocess.Popen[str], log: Path) -> str:
 
 
 def _stop(process: subprocess.Popen[str]) -> None:
-    process.terminate()
-    try:
-        process.wait(_STOP_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    if process.stdout is not None:
-        process.stdout.close()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            pipe.close()
+    process.wait()

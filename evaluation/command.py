@@ -3,7 +3,8 @@
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from evaluation.errors import EvaluationError
 
@@ -13,10 +14,9 @@ Work = Callable[[Sequence[str]], None]
 
 def run(work: Work, arguments: Sequence[str] | None = None) -> int:
     """The exit code. A terminated run stops its server, too, and keeps what is scored."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        work(sys.argv[1:] if arguments is None else arguments)
+        with _terminated_as_interrupted():
+            work(sys.argv[1:] if arguments is None else arguments)
     except EvaluationError as error:
         print(f"evaluation: {' '.join(str(error).split())}", file=sys.stderr)
         return FAILED
@@ -24,3 +24,16 @@ def run(work: Work, arguments: Sequence[str] | None = None) -> int:
         print("evaluation: stopped; the same command goes on from what is kept", file=sys.stderr)
         return INTERRUPTED
     return 0
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM is as Ctrl-C, which asyncio knows how to end on; only the main thread may say so."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

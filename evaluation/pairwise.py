@@ -12,7 +12,7 @@ from evaluation.errors import EvaluationError
 from evaluation.pairwise_formats import FORMATS, Comparison
 from evaluation.pairwise_tables import Scored, add_pairs, add_paper, add_styles
 from evaluation.records import Record
-from evaluation.report import Report, command_line, failures, model_facts
+from evaluation.report import Report, command_line, failures, run_facts
 from evaluation.session import add_target, read_target, score_groups
 
 _PAPER = {"vl_rewardbench": "ixc_vl_rewardbench", "rewardbench": "ixc_rewardbench", "rm_bench": "ixc_rm_bench"}
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str]) -> None:
     (found,) = score_groups(target, [one.scored for one in comparisons], kinds=("steps", "outcome"))
     scored = _scored(comparisons, found.records, given)
     report = Report(_TITLE[given.format], command_line("pairwise", arguments))
-    report.facts |= model_facts(found, target)
+    report.facts |= run_facts([found], target)
     if found.served.kind == "steps":
         report.facts["answer's score"] = f"{given.aggregate} of its step scores"
     report.facts |= {

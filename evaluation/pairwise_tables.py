@@ -6,7 +6,7 @@ from evaluation.bars import Bar, draw_bars
 from evaluation.intervals import Bootstrap, mean
 from evaluation.pairwise_formats import Comparison
 from evaluation.preferences import STYLES, Outcome, hard_normal_easy, ranks_first, style_matrix, weighted
-from evaluation.published import published
+from evaluation.published import deviation, published
 from evaluation.report import Cell, Report, Table
 
 _PAPER_ROWS = ("IXC-2.5-Reward", "IXC-2.5-Reward, recomputed")
@@ -20,8 +20,7 @@ def add_paper(report: Report, name: str, figures: Mapping[str, float]) -> None:
     rows: list[tuple[Cell, ...]] = []
     for name in paper.columns:
         here, there = figures.get(name), paper.find(_PAPER_ROWS[0], name)
-        deviation = None if here is None or there is None else here - there
-        rows.append((name, here, there, deviation, paper.find(_PAPER_ROWS[1], name)))
+        rows.append((name, here, there, deviation(here, there), paper.find(_PAPER_ROWS[1], name)))
     note = f"{paper.source}. {' '.join(paper.notes)}"
     columns = ("figure", "here", "IXC-2.5-Reward", "deviation", "recomputed")
     report.tables.append(Table("Against the paper", note, columns, rows))

@@ -15,10 +15,10 @@ from evaluation.chart import Line, draw_lines
 from evaluation.command import run
 from evaluation.errors import EvaluationError
 from evaluation.groups import Group
-from evaluation.published import published
+from evaluation.published import deviation, published
 from evaluation.reading import find_pictures, name_items, read_items
 from evaluation.records import Record
-from evaluation.report import Cell, Report, Table, command_line, failures, model_facts
+from evaluation.report import Cell, Report, Table, command_line, failures, run_facts
 from evaluation.session import add_target, read_target, score_groups
 from evaluation.step_f1 import CORRECT, INCORRECT, NEUTRAL, LabelledScores
 
@@ -61,10 +61,12 @@ def main(arguments: Sequence[str]) -> None:
     """Raises EvaluationError."""
     given = _parser().parse_args(arguments)
     target = read_target(given)
+    if not 0 < given.development < 1:
+        raise EvaluationError("--development must lie between 0 and 1")
     items, groups = _read(given.data, given.images or given.data.parent)
     (scored,) = score_groups(target, groups, kinds=("steps",))
     report = Report("VisualProcessBench", command_line("process_bench", arguments))
-    report.facts |= model_facts(scored, target) | {"data": f"{given.data}, {len(items)} solutions"}
+    report.facts |= run_facts([scored], target) | {"data": f"{given.data}, {len(items)} solutions"}
     judged = _judge(items, scored.records)
     _measure(report, judged, given)
     report.tables += failures(scored.records.values())
@@ -125,8 +127,6 @@ def _split(judged: Mapping[str, Judged], given: argparse.Namespace) -> tuple[lis
     """Development and test part; which solutions were scored this time does not move the others."""
     if given.threshold is not None:
         return [], list(judged.values())
-    if not 0 < given.development < 1:
-        raise EvaluationError("--development must lie between 0 and 1")
     drawn = {id: random.Random(f"{given.seed} {id}").random() < given.development for id in judged}
     parts = [judged[id] for id in judged if drawn[id]], [judged[id] for id in judged if not drawn[id]]
     if not all(parts):
@@ -153,9 +153,8 @@ def _row(name: str, solutions: Sequence[Judged], threshold: float) -> tuple[Cell
     verdicts = scores.verdicts(threshold)
     macro = 100 * verdicts.macro_f1
     paper = published(_PAPER).find(_PAPER_ROW, name)
-    deviation = None if paper is None else macro - paper
     figures = (100 * verdicts.f1_correct, 100 * verdicts.f1_incorrect, macro)
-    return name, len(solutions), len(scores), *figures, paper, deviation
+    return name, len(solutions), len(scores), *figures, paper, deviation(macro, paper)
 
 
 def _labels(test: Sequence[Judged]) -> Table:

@@ -64,15 +64,18 @@ def command_line(module: str, arguments: Sequence[str]) -> str:
     return shlex.join(["python", "-m", f"evaluation.{module}", *shown])
 
 
-def model_facts(run: Run, target: Target) -> dict[str, Cell]:
+def run_facts(runs: Sequence[Run], target: Target) -> dict[str, Cell]:
     """What exactly scored, and how it was asked."""
-    by, settings = run.served.provenance, target.settings
+    settings = target.settings
+    asked = f"max_tiles {settings.max_tiles or 'the model’s own'}, control_tokens {settings.control_tokens}"
+    facts: dict[str, Cell] = {f"model {run.served.name}": _provenance(run) for run in runs}
+    return facts | {"settings": asked}
+
+
+def _provenance(run: Run) -> str:
+    by = run.served.provenance
     revision = f", revision {by.revision}" if by.revision else ""
-    weights = f"weights {by.weights}, tokenizer {by.tokenizer}{revision}"
-    return {
-        f"model {run.served.name}": f"{by.family}, {by.dtype}, {weights}, server {by.version}",
-        "settings": f"max_tiles {settings.max_tiles or 'the model’s own'}, control_tokens {settings.control_tokens}",
-    }
+    return f"{by.family}, {by.dtype}, weights {by.weights}, tokenizer {by.tokenizer}{revision}, server {by.version}"
 
 
 def failures(records: Iterable[Record]) -> list[Table]:

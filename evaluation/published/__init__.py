@@ -44,5 +44,10 @@ def names() -> list[str]:
     return sorted(path.stem for path in _FOLDER.glob("*.json"))
 
 
+def deviation(here: float | None, there: float | None) -> float | None:
+    """Of what was measured here from what was published, where both are known."""
+    return None if here is None or there is None else here - there
+
+
 def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.casefold())

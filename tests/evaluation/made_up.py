@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 from PIL import Image
 
 from evaluation.command import Work, run
+from tests.service.running import ROOT
 
 SOURCES = ("MMMU", "MathVision", "MathVerse", "DynaMath", "WeMath")
 TEXT = "the circle is red square left of a triangle so we count sides and find three answer area"
@@ -74,3 +76,13 @@ def questions(folder: Path, count: int = 12, candidates: int = 8) -> list[Line]:
 
 def records(folder: Path) -> list[Line]:
     return [json.loads(line) for line in (folder / "records.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def own_servers() -> list[psutil.Process]:
+    """Servers that a run started for a checkpoint, and that still run."""
+    return [process for process in psutil.process_iter(["cmdline", "cwd"]) if _is_own_server(process)]
+
+
+def _is_own_server(process: psutil.Process) -> bool:
+    line = process.info["cmdline"] or []
+    return process.info["cwd"] == str(ROOT) and "service" in line and "--port=0" in line

@@ -91,3 +91,28 @@ def test_the_report_names_models_command_and_picture(run: Path) -> None:
 
 def test_every_form_has_its_own_row(run: Path) -> None:
     assert [(row["form"], row["questions"]) for row in table(run, "By form")] == [("colour", 6), ("count", 6)]
+
+
+def test_the_papers_overall_figure_is_only_held_against_all_its_benchmarks(server: Running, tmp_path: Path) -> None:
+    lines = questions(tmp_path, 14)
+    for index, line in enumerate(lines):
+        line["form"] = ("MMMU", "MathVista", "MathVision", "MathVerse", "DynaMath", "WeMath", "LogicVista")[index % 7]
+    arguments = ("--url", server.url, "--policy", "InternVL2.5-8B")
+    for count, out in ((14, tmp_path / "all"), (6, tmp_path / "some")):
+        data = write_lines(tmp_path / "candidates.jsonl", lines[:count])
+        assert finish(main, "--candidates", data, *arguments, "--out", out) == 0
+    rows = {(row["setting"], row["form"]): row for row in table(tmp_path / "all", "Against the paper")}
+    assert rows["pass@1", "Overall"]["InternVL2.5-8B"] == 32.8
+    assert rows["best of 8", "Overall"]["InternVL2.5-8B"] == 41.2
+    assert rows["best of 8", "MathVerse"]["InternVL2.5-8B"] == 35.8
+    assert "Overall" not in [row["form"] for row in table(tmp_path / "some", "Against the paper")]
+
+
+def test_an_option_that_makes_no_sense_is_refused_before_anything_is_scored(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("--candidates", tmp_path / "none", "--url", "http://127.0.0.1:9", "--out", tmp_path)
+    assert finish(main, *arguments, "--policy", "Another") == 1
+    assert "--policy Another: the paper's are InternVL2.5-26B" in capsys.readouterr().err
+    assert finish(main, *arguments, "--blend", 2) == 1
+    assert "--blend must lie between 0 and 1" in capsys.readouterr().err

@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-import psutil
 import pytest
 
 from evaluation.best_of_n import main as best_of_n
 from evaluation.precision import main
-from tests.evaluation.made_up import finish, questions, records, table, write_lines
+from tests.evaluation.made_up import finish, own_servers, questions, records, table, write_lines
 from tests.service.running import DEMO, Running, shared
 
 
@@ -46,7 +45,7 @@ def test_both_accuracies_and_their_difference_are_reported(compared: Path) -> No
 
 
 def test_the_checkpoints_server_is_gone_afterwards(compared: Path) -> None:
-    assert not [child for child in psutil.Process().children() if "--port=0" in child.cmdline()]
+    assert not own_servers()
 
 
 def test_earlier_runs_are_compared_without_scoring(compared: Path, server: Running, data: Path) -> None:

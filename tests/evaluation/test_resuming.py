@@ -1,17 +1,18 @@
 """Runs that end early or go wrong: nothing scored is lost, nothing unscored counts."""
 
 import json
-from collections.abc import Iterator
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
-import psutil
 import pytest
 
 from evaluation.journal import open_journal
 from evaluation.process_bench import main
 from tests.client.scripted import forwards, hangs_up, scripted
-from tests.evaluation.made_up import Line, finish, records, solutions, table, write_lines
-from tests.service.running import Running, shared
+from tests.evaluation.made_up import Line, finish, own_servers, records, solutions, table, write_lines
+from tests.service.running import DEMO, ROOT, Running, shared, until
 
 
 @pytest.fixture(scope="module")
@@ -115,10 +116,6 @@ def test_records_that_are_none_are_named_and_kept(
     assert "records.jsonl:1: not a line of this version" in capsys.readouterr().err
 
 
-def children() -> Iterator[psutil.Process]:
-    return (child for child in psutil.Process().children(recursive=True) if "--port=0" in child.cmdline())
-
-
 def test_a_checkpoint_that_does_not_load_says_why_and_leaves_no_server(
     tmp_path: Path, lines: list[Line], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -129,4 +126,21 @@ def test_a_checkpoint_that_does_not_load_says_why_and_leaves_no_server(
     error = capsys.readouterr().err
     assert "the checkpoint's server did not start" in error
     assert error.count("\n") == 1
-    assert not list(children())
+    assert not own_servers()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_a_checkpoints_server_ends_with_its_run_however_that_ends(tmp_path: Path, end: signal.Signals) -> None:
+    data, out = write_lines(tmp_path / "test.jsonl", solutions(tmp_path, 3000)), tmp_path / "out"
+    options = ("--checkpoint", str(DEMO), "--threads", "1", "--data", str(data), "--out", str(out))
+    command = [sys.executable, "-m", "evaluation.process_bench", *options]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT) as run:
+        path = out / "records.jsonl"
+        until(lambda: path.exists() and path.read_bytes().count(b"\n") > 50, "fifty records")
+        assert own_servers()
+        run.send_signal(end)
+        error = run.communicate()[1]
+    assert run.returncode == (-9 if end is signal.SIGKILL else 130)
+    assert "Traceback" not in error
+    until(lambda: not own_servers(), "the server's end")
