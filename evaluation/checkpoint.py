@@ -37,10 +37,7 @@ def name_checkpoints(checkpoints: Sequence[Path]) -> dict[str, Path]:
 
 
 def _launch(checkpoints: Sequence[Path], options: Sequence[str], log: IO[str]) -> subprocess.Popen[str]:
-    for folder in checkpoints:
-        if not folder.is_dir():
-            raise EvaluationError(f"--checkpoint {folder}: there is no such folder")
-    models = [f"--model={name}={folder.resolve()}" for name, folder in name_checkpoints(checkpoints).items()]
+    models = [f"--model={name}={_source(folder)}" for name, folder in name_checkpoints(checkpoints).items()]
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("STEELYARD_")}
     return subprocess.Popen(
         [sys.executable, "-m", "evaluation.attached", "--port=0", *models, *options],
@@ -53,6 +50,15 @@ def _launch(checkpoints: Sequence[Path], options: Sequence[str], log: IO[str]) -
         # Ctrl-C is ours alone: the server is stopped when the run has stopped.
         start_new_session=True,
     )
+
+
+def _source(checkpoint: Path) -> str:
+    """As the server is told, from whose folder a relative path would mean another one. Raises EvaluationError."""
+    if checkpoint.is_dir():
+        return str(checkpoint.resolve())
+    if "@" not in checkpoint.name:
+        raise EvaluationError(f"--checkpoint {checkpoint}: neither a folder nor of the form ORG/REPO@REVISION")
+    return str(checkpoint)
 
 
 def _await_ready(process: subprocess.Popen[str], log: Path) -> str:

@@ -37,7 +37,7 @@ def add_pairs(report: Report, scored: Sequence[Scored], seed: int, *, ranked: bo
     note = f"Percent, with the 95 % bootstrap interval; {rule}. Macro, the plain mean of the groups: {macro:.1f}."
     columns = ("group", "pairs", "accuracy", "low", "high", "ties")
     report.tables.append(Table("Accuracy", note, columns, rows))
-    if len({one.subset for one in outcomes}) > len(by_group):
+    if not ranked:
         report.tables.append(_subset_table(outcomes, by_group))
     bars = [
         Bar(str(row[0]), 100 * mean([one.right for one in members]), _percent(members, seed))

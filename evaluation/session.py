@@ -48,7 +48,9 @@ def add_target(parser: argparse.ArgumentParser) -> None:
     """The options that every command shares."""
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--url", help="a running server")
-    which.add_argument("--checkpoint", type=Path, action="append", help="a checkpoint's folder; a server is started")
+    which.add_argument(
+        "--checkpoint", type=Path, action="append", help="a folder, or ORG/REPO@REVISION; a server is started"
+    )
     parser.add_argument("--model", action="append", default=[], help="the served name, where several could be meant")
     parser.add_argument("--dtype", choices=DTYPES, help="of a checkpoint's server")
     parser.add_argument("--out", type=Path, required=True, help="folder of the records and the report")

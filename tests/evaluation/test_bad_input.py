@@ -82,3 +82,11 @@ def test_an_item_of_another_benchmark_is_refused(
 
 def test_a_server_that_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert NOWHERE in complaint(process_bench.main, tmp_path, solution(tmp_path), capsys)
+
+
+def test_a_checkpoint_that_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = tmp_path / "data.jsonl"
+    data.write_text(solution(tmp_path), encoding="utf-8")
+    arguments = ("--data", data, "--out", tmp_path / "out", "--checkpoint", tmp_path / "none")
+    assert finish(process_bench.main, *arguments) == 1
+    assert "neither a folder nor of the form ORG/REPO@REVISION" in capsys.readouterr().err
