@@ -15,11 +15,13 @@ from typing import Self
 import httpx2
 from pydantic import BaseModel, ValidationError
 
-from evaluation.errors import EvaluationError, Interrupted
+from evaluation.errors import EvaluationError, Interrupted, Refused
 from steelyard.retry import parse_retry_after
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
 _LONGEST_QUOTE = 200
+# A question past the model's context, or a picture that it does not take.
+_ABOUT_THE_REQUEST = (400, 413, 422)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ class Endpoint:
         await self._http.aclose()
 
     async def answer(self, question: str, images: Sequence[Path], seed: int) -> str:
-        """The text, empty if the model gave none. Raises Interrupted when the endpoint is gone or refuses."""
+        """The text, empty if the model gave none. Raises Refused for this one, Interrupted for all."""
         body = self._body(question, images, seed)
         give_up = time.monotonic() + self._retry_s
         pause_s = _FIRST_PAUSE_S
@@ -81,6 +83,8 @@ class Endpoint:
                 if response.status_code == 200:
                     return _text(response)
                 failure = f"the endpoint answers {response.status_code}: {response.text[:_LONGEST_QUOTE]}"
+                if response.status_code in _ABOUT_THE_REQUEST:
+                    raise Refused(failure)
                 if response.status_code != 429 and response.status_code < 500:
                     raise Interrupted(failure)
                 retry_after_s = parse_retry_after(response.headers.get("retry-after"), datetime.now(UTC)) or 0.0

@@ -7,3 +7,7 @@ class EvaluationError(Exception):
 
 class Interrupted(EvaluationError):
     """The run stopped half-way; what was scored is kept, and the same command goes on from there."""
+
+
+class Refused(EvaluationError):
+    """An endpoint refused this one request; the others may fare better."""

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from evaluation.candidates import NO_FORM, Answer
 from evaluation.command import run
 from evaluation.endpoint import Endpoint, Sampling
-from evaluation.errors import EvaluationError, Interrupted
+from evaluation.errors import EvaluationError, Interrupted, Refused
 from evaluation.journal import Journal, open_journal, read_lines
 from evaluation.progress import Progress
 from evaluation.reading import find_pictures, name_items, read_items
@@ -104,16 +104,21 @@ async def _sample(
 ) -> dict[str, str]:
     """Key → text, each kept as soon as it is there."""
     texts: dict[str, str] = {}
+    refusals: list[Refused] = []
     progress = Progress(sampling.model, kept + len(missing), kept, sys.stderr)
     waiting = iter(missing)
     key = os.environ.get("OPENAI_API_KEY")
 
     async def work(endpoint: Endpoint) -> None:
         for request in waiting:
-            text = await endpoint.answer(request.asked.question, request.images, request.seed)
-            journal.append(Sample(key=request.key, text=text).model_dump_json())
-            texts[request.key] = text
-            progress.advance(failed=not text.strip())
+            try:
+                text = await endpoint.answer(request.asked.question, request.images, request.seed)
+            except Refused as error:
+                refusals.append(error)
+            else:
+                journal.append(Sample(key=request.key, text=text).model_dump_json())
+                texts[request.key] = text
+            progress.advance(failed=not texts.get(request.key, "").strip())
 
     try:
         async with (
@@ -127,22 +132,29 @@ async def _sample(
         raise Interrupted(f"{errors.exceptions[0]}; {done}") from None
     finally:
         progress.close()
+    if refusals and not texts and not kept:
+        raise EvaluationError(f"every request was refused; the first: {refusals[0]}")
+    if refusals:
+        print(f"{len(refusals)} requests were refused; the first: {refusals[0]}", file=sys.stderr)
     return texts
 
 
 def _write(
     out: Path, asked: Mapping[str, tuple[str, Asked]], wanted: Mapping[str, Sequence[Request]], texts: Mapping[str, str]
 ) -> None:
-    """The candidates' file; an empty answer is no candidate, a question without any is left out."""
+    """The candidates' file; no answer or an empty one is no candidate, a question without any is left out."""
     lines, empty = [], 0
     for id, (_, one) in asked.items():
-        candidates = [_solution(texts[request.key], one.answer) for request in wanted[id] if texts[request.key].strip()]
-        empty += len(wanted[id]) - len(candidates)
+        found = [text for request in wanted[id] if (text := texts.get(request.key, "")).strip()]
+        candidates = [_solution(text, one.answer) for text in found]
+        empty += len(wanted[id]) - len(found)
         if candidates:
             fields = one.model_dump(exclude_none=True) | {"id": id, "candidates": candidates}
             lines.append(json.dumps(fields, ensure_ascii=False) + "\n")
     out.write_text("".join(lines), encoding="utf-8")
-    print(f"{out}: {len(lines)} questions, {sum(map(len, wanted.values())) - empty} candidates, {empty} empty answers")
+    print(
+        f"{out}: {len(lines)} questions, {sum(map(len, wanted.values())) - empty} candidates, {empty} without an answer"
+    )
 
 
 def _solution(text: str, expected: Answer) -> Mapping[str, object]:

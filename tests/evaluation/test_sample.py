@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from evaluation.candidates import read_questions
 from evaluation.sample import main
 from tests.client.scripted import Reaction, Said, Scripted, Seen, hangs_up, says, scripted
 from tests.evaluation.made_up import Line, finish, write_lines, write_picture
@@ -58,6 +59,7 @@ def test_answers_become_steps_an_answer_and_a_verdict(tmp_path: Path) -> None:
     with scripted(counts) as policy:
         assert sample(tmp_path, policy) == 0
     first, second = candidates(tmp_path)
+    assert list(read_questions(tmp_path / "candidates.jsonl", None)[0]) == ["a", "b"]
     assert first["candidates"] == [
         {"steps": ["I count.", "They are three.", "Answer: 3"], "answer": "3", "correct": True},
         {"steps": ["I count.", "They are three.", "Answer: 4"], "answer": "4", "correct": False},
@@ -109,4 +111,22 @@ def test_an_empty_answer_is_no_candidate(tmp_path: Path, capsys: pytest.CaptureF
     with scripted(lambda seen: completes(None) if seen.json["seed"] == 1 else counts(seen)) as policy:
         assert sample(tmp_path, policy) == 0
     assert [len(line["candidates"]) for line in candidates(tmp_path)] == [1, 1]
-    assert "2 empty answers" in capsys.readouterr().out
+    assert "2 without an answer" in capsys.readouterr().out
+
+
+def test_a_request_that_is_refused_costs_a_candidate_and_is_asked_again_next_time(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with scripted(says(400, b"too long"), counts) as policy:
+        assert sample(tmp_path, policy) == 0
+        assert sum(len(line["candidates"]) for line in candidates(tmp_path)) == 3
+        assert "1 requests were refused; the first: the endpoint answers 400: too long" in capsys.readouterr().err
+        assert sample(tmp_path, policy) == 0
+    assert sum(len(line["candidates"]) for line in candidates(tmp_path)) == 4
+
+
+def test_an_endpoint_that_refuses_everything_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with scripted(says(422, b"no seed, please")) as policy:
+        assert sample(tmp_path, policy) == 1
+    assert "every request was refused" in capsys.readouterr().err
+    assert not (tmp_path / "candidates.jsonl").exists()
