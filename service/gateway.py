@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from models.checkpoint import CheckpointError, locate
 from service.body import Bodies
+from service.catalogue import Catalogue
 from service.encoding import read_model
 from service.engine_child import EngineStartError
 from service.gateway_model import GatewayModel
@@ -65,7 +66,7 @@ class Gateway:
     @property
     def kinds(self) -> list[str]:
         """The kinds of models that are served; none until they are loaded."""
-        models = self.scoring.models.values() if self.scoring is not None else ()
+        models = self.scoring.catalogue.models.values() if self.scoring is not None else ()
         return list(dict.fromkeys(model.kind for model in models))
 
     def drain(self) -> None:
@@ -94,8 +95,8 @@ class Gateway:
             self._configuration(models), self.settings.log_level, self._on_engine, self._engine_module
         )
         await self.queue.start()
-        scoring = Scoring(self.settings, self.queue, self.images, self.metrics)
-        scoring.serve(models, self.queue.models())
+        catalogue = Catalogue(models, self.queue.models())
+        scoring = Scoring(self.settings, self.queue, self.images, self.metrics, catalogue)
         self.canaries = Canaries(scoring)
         await self.canaries.learn()
         self.scoring = scoring

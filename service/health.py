@@ -58,9 +58,9 @@ class Canaries:
 
     async def learn(self) -> None:
         """Compute what is expected of each model, and check it once. Raises Unhealthy."""
-        for name in self._scoring.models:
+        for name in self._scoring.catalogue.models:
             try:
-                self._expected[name] = await self._scoring.oracle(_canary(self._scoring.models[name]))
+                self._expected[name] = await self._scoring.oracle(_canary(self._scoring.catalogue.models[name]))
             except ServiceError as error:
                 raise Unhealthy(f"{name}: the canary could not be scored: {error}") from None
         started = time.monotonic()
@@ -92,10 +92,10 @@ class Canaries:
     async def _check(self, name: str, expected: Sequence[CandidateScore]) -> None:
         try:
             async with asyncio.timeout(self._patience_s):
-                found = await self._scoring.served(_canary(self._scoring.models[name]))
+                found = await self._scoring.served(_canary(self._scoring.catalogue.models[name]))
         except TimeoutError:
             raise Unhealthy(f"{name}: the canary got no answer within {self._patience_s:.0f} s") from None
-        tolerance = _TOLERANCE[self._scoring.provenance(self._scoring.models[name]).dtype]
+        tolerance = _TOLERANCE[self._scoring.catalogue.provenance(self._scoring.catalogue.models[name]).dtype]
         for one, other in zip(expected, found, strict=True):
             _compare(name, one, other, tolerance)
 

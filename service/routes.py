@@ -107,17 +107,17 @@ async def put_image(request: Request, _: Caller) -> StoredImage:
 
 @router.get("/models", response_model=ServedModels, responses=_ERRORS, summary="The models served here")
 async def list_models(request: Request, _: Caller) -> ServedModels:
-    scoring = scoring_of(request)
+    catalogue = scoring_of(request).catalogue
     return ServedModels(
         data=[
             ServedModel(
                 name=model.name,
                 kind=model.kind,
                 family=model.family,
-                provenance=scoring.provenance(model),
+                provenance=catalogue.provenance(model),
                 limits=ModelLimits(max_tokens=model.max_tokens, max_tiles=model.max_tiles),
             )
-            for model in scoring.models.values()
+            for model in catalogue.models.values()
         ]
     )
 

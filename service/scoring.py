@@ -6,24 +6,24 @@ import hashlib
 import sys
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from typing import Literal
 
-import steelyard
 from service.answer import Costs, rank
-from service.errors import DeadlineExceeded, InvalidRequest, OtherWeights, Overloaded, Unavailable, UnknownModel
+from service.catalogue import Catalogue
+from service.errors import DeadlineExceeded, Overloaded, Unavailable
 from service.flight import Flight
 from service.gateway_model import GatewayModel, ReadyGroup
 from service.images import ImageStore
-from service.job import EngineModel, Job
+from service.job import Job
 from service.limits import check_counts
 from service.metrics import Metrics
 from service.queue import Queue, QueueUnavailable
 from service.replay import ReplayStore
 from service.settings import Settings
-from steelyard.schema import CandidateScore, Provenance, ScoredGroup, ScoreRequest, ScoreStepsRequest, Timings
+from steelyard.schema import CandidateScore, ScoredGroup, ScoreRequest, Timings
 
 _RANK = {"online": 0, "train": 1, "batch": 2}
 _DEADLINE_S = {"online": 30.0, "train": 900.0, "batch": None}
@@ -51,28 +51,20 @@ class _Call:
 class Scoring:
     """Scores groups for callers; one a gateway."""
 
-    def __init__(self, settings: Settings, queue: Queue, images: ImageStore, metrics: Metrics) -> None:
+    def __init__(
+        self, settings: Settings, queue: Queue, images: ImageStore, metrics: Metrics, catalogue: Catalogue
+    ) -> None:
         self._settings = settings
         self._queue = queue
         self._images = images
         self._metrics = metrics
-        self._models: dict[str, GatewayModel] = {}
-        self._loaded: dict[str, EngineModel] = {}
+        self.catalogue = catalogue
         self._replay = ReplayStore(ttl_s=settings.replay_s, budget_bytes=settings.replay_bytes)
         # Threads of their own, so that a flood of training groups never stands before an online one.
         self._online_pool = ThreadPoolExecutor(settings.encode_threads, thread_name_prefix="encode online")
         self._pool = ThreadPoolExecutor(settings.encode_threads, thread_name_prefix="encode")
         self._waiting = 0
         self.draining = False
-
-    def serve(self, models: Mapping[str, GatewayModel], loaded: Sequence[EngineModel]) -> None:
-        """From now on these models are there."""
-        self._loaded = {model.name: model for model in loaded}
-        self._models = dict(models)
-
-    @property
-    def models(self) -> Mapping[str, GatewayModel]:
-        return self._models
 
     def open(self, request: ScoreRequest, caller: str) -> Flight:
         """Accept a group, or find the same one by its id.
@@ -101,19 +93,6 @@ class Scoring:
         flight.start(lambda: self._score(call), lambda: self._end(call, key))
         return flight
 
-    def provenance(self, model: GatewayModel) -> Provenance:
-        loaded = self._loaded[model.name]
-        return Provenance(
-            model=model.name,
-            family=model.family,
-            revision=model.revision,
-            weights=loaded.weights,
-            tokenizer=model.tokenizer_digest,
-            dtype=loaded.dtype,
-            batch_invariant=False,
-            version=steelyard.__version__,
-        )
-
     async def oracle(self, request: ScoreRequest) -> list[CandidateScore]:
         """The scores of a group by the plain unshared path."""
         return await self._results(request, plain=True)
@@ -133,21 +112,9 @@ class Scoring:
         return sorted(flight.results, key=lambda result: result.index)
 
     def _model(self, request: ScoreRequest) -> GatewayModel:
-        if self.draining or not self._models:
-            raise Unavailable("the server is stopping" if self.draining else "the models are still loading")
-        kind, words = ("steps", "process") if isinstance(request, ScoreStepsRequest) else ("outcome", "outcome")
-        names = [name for name, model in self._models.items() if model.kind == kind]
-        if request.model is None and len(names) > 1:
-            raise InvalidRequest(f"model: several {words} reward models are served, name one of {', '.join(names)}")
-        name = names[0] if request.model is None and names else request.model
-        if name not in names:
-            called = f" named {name!r}" if name else ""
-            there_is = f"there is {', '.join(names)}" if names else "start it with one"
-            raise UnknownModel(f"no {words} reward model{called} is served here; {there_is}")
-        digest = self._loaded[name].weights
-        if request.weights not in (None, digest):
-            raise OtherWeights(f"{name} is served with the weights {digest}, not {request.weights}")
-        return self._models[name]
+        if self.draining:
+            raise Unavailable("the server is stopping")
+        return self.catalogue.choose(request)
 
     def _count_waiting(self, change: int) -> None:
         self._waiting += change
@@ -226,7 +193,7 @@ class Scoring:
             best=ranking[0] if ranking else None,
             ranking=ranking,
             usage=usage,
-            provenance=self.provenance(call.model),
+            provenance=self.catalogue.provenance(call.model),
             timings_ms=timings,
         )
 

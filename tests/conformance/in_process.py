@@ -15,6 +15,7 @@ from models.registry import identify
 from models.tiling import Grid
 from models.visual_prm import network
 from service.batching import Budget
+from service.catalogue import Catalogue
 from service.encoding import read_model
 from service.engine import Engine, Scorer
 from service.images import ImageStore
@@ -154,9 +155,8 @@ class InProcess:
             scoring.close()
 
     def _scoring(self) -> Scoring:
-        scoring = Scoring(Settings(), self._queue, self._images, Metrics())
-        scoring.serve({NAME: self.gateway_model}, self._queue.models())
-        return scoring
+        catalogue = Catalogue({NAME: self.gateway_model}, self._queue.models())
+        return Scoring(Settings(), self._queue, self._images, Metrics(), catalogue)
 
 
 class VisualPRMInProcess(InProcess):

@@ -9,6 +9,7 @@ import pytest
 
 from models.checkpoint import Checkpoint
 from service import scoring as scoring_module
+from service.catalogue import Catalogue
 from service.encoding import read_model
 from service.errors import DeadlineExceeded, InvalidRequest, UnknownModel
 from service.gateway_model import GatewayModel
@@ -46,10 +47,8 @@ class Script:
 
 def scoring(queue: Script, *names: str, max_tokens: int | None = None) -> Scoring:
     images = ImageStore(budget_bytes=10**6, ttl_s=60, max_image_bytes=10**6, max_pixels=10**6)
-    made = Scoring(Settings(), queue, images, Metrics())
     models: dict[str, GatewayModel] = {name: read_model(name, Checkpoint(DEMO), max_tokens) for name in names or ("a",)}
-    made.serve(models, queue.models())
-    return made
+    return Scoring(Settings(), queue, images, Metrics(), Catalogue(models, queue.models()))
 
 
 async def answer(made: Scoring, request: ScoreStepsRequest) -> tuple[ScoredGroup, list[CandidateScore]]:
