@@ -42,7 +42,8 @@ def draw_lines(title: str, x_name: str, y_name: str, lines: Sequence[Line], *, d
         parts.append(_text(_LEFT - 6, at + 4, f"{y:.3g}", anchor="end"))
     parts.append(_text((_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 12, x_name, anchor="middle"))
     parts.append(_text(_LEFT, _TOP - 4, y_name))
-    for index, line in enumerate(drawn):
+    # The last one first and widest: where lines lie on each other, each shows beside those above it.
+    for index, line in reversed(list(enumerate(drawn))):
         parts.append(_line([place(point) for point in line.points], index))
         parts.append(_text(_WIDTH - _RIGHT + 34, _TOP + 18 * index + 14, line.name))
     body = "\n".join(parts)
@@ -59,7 +60,7 @@ def _line(points: Sequence[tuple[float, float]], index: int) -> str:
     key = _TOP + 18 * index + 10
     path = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
     dots = [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in points] if len(points) < 20 else []
-    stroke = f'fill="none" stroke="{colour}" stroke-width="2"{dashes}'
+    stroke = f'fill="none" stroke="{colour}" stroke-width="{2 + 0.8 * index:.1f}"{dashes}'
     return "".join([f'<path d="M{path}M{_WIDTH - _RIGHT + 10} {key}h18" {stroke}/>', *dots])
 
 
