@@ -10,7 +10,7 @@ from demo.facts import ALL_FACTS, Facts
 from demo.questions import Question, every_question
 from tests.demo.truth import is_true
 
-quick = settings(max_examples=150, deadline=None, derandomize=True)
+quick = settings(max_examples=60, deadline=None, derandomize=True)
 FACTS = sorted(ALL_FACTS)
 
 

@@ -13,7 +13,7 @@ N = 64
 
 def test_four_in_ten_are_right_in_every_form() -> None:
     right: dict[str, list[bool]] = defaultdict(list)
-    for asked in draw_questions("test", 0):
+    for asked in draw_questions("test", 0, 180):
         chains = candidates(asked, 0, N)
         right[asked.question.form] += [chain.succeeds(asked.picture.facts) for chain in chains]
     assert len(right) == 6
@@ -22,7 +22,7 @@ def test_four_in_ten_are_right_in_every_form() -> None:
 
 
 def test_errors_share_a_misperception_and_stay_consistent_with_it() -> None:
-    for asked in draw_questions("test", 1, 60):
+    for asked in draw_questions("test", 1, 40):
         facts, wrong = asked.picture.facts, misperceptions(asked.question, asked.picture.facts)
         shared = Counter[str]()
         for chain in candidates(asked, 1, N):
