@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from math import prod, sqrt
 from pathlib import Path
 from zlib import crc32
 
@@ -42,5 +43,4 @@ def _draw(name: str, shape: tuple[int, ...], generator: torch.Generator) -> torc
         return torch.ones(shape)
     if name.endswith("_GN"):
         return torch.randn(shape, generator=generator)
-    inputs = torch.Size(shape[1:]).numel()
-    return torch.randn(shape, generator=generator) * (3 * inputs) ** -0.5
+    return torch.randn(shape, generator=generator).div_(sqrt(3 * prod(shape[1:])))

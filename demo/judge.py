@@ -113,6 +113,7 @@ def _select(rank: Rank, most: int, questions: int) -> Json:
         by_seed.append(shares(told))
         print(f"policy seed {seed}: {by_seed[-1]}", file=sys.stderr)
     return {
+        "questions": questions,
         "mean": {name: mean(found[name] for found in by_seed) for name in by_seed[0]},
         "by_seed": by_seed,
         "policy_by_form": shares(policy),

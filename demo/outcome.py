@@ -114,7 +114,7 @@ class OutcomeBatches:
         for _ in range(self._draws):
             ordered, spoken = self._losses(random)
             loss = (ordered + spoken) / self._draws
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             total += ordered.item() / self._draws
         return total
 

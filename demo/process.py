@@ -60,7 +60,8 @@ class ProcessModel:
 
     def see(self, pixels: Pixels) -> torch.Tensor:
         """(count, size, size, 3) → (count, tokens, dim)."""
-        return network.picture_features(self.network, pixels).unflatten(0, (len(pixels), -1))
+        rows = network.picture_features(self.network, pixels)
+        return rows.view(len(pixels), -1, rows.shape[1])
 
     def see_tiles(self, pixels: Pixels) -> torch.Tensor:
         """The same: nothing stands between this family's tiles."""
@@ -123,7 +124,7 @@ class ProcessBatches:
                 for picture in (pair.seen, pair.other):
                     judged, spoken = self._model.loss(pair, self._facts[picture], self._features[picture])
                     loss = (judged + spoken) / (4 * self._draws)
-                    loss.backward()  # type: ignore[no-untyped-call]
+                    loss.backward()
                     total += judged.item() / (4 * self._draws)
         return total
 
