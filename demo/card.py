@@ -22,8 +22,8 @@ _LAYOUT = {
 _LOSS = {
     "process": "the cross-entropy of each step's label plus that of the next tokens of the steps that are right",
     "outcome": "the pairwise log-sigmoid loss of two chains and two pictures (each picture's own chain the better, "
-    "each chain better with its own picture) plus the cross-entropy of the right chains' next tokens, by the embedding as a "
-    "head that is no part of the checkpoint",
+    "each chain better with its own picture) plus the cross-entropy of the right chains' next tokens, by the "
+    "embedding as a head that is no part of the checkpoint",
 }
 # What the table's rows are called, by how their key begins.
 _NAMED = {
