@@ -129,6 +129,20 @@ def flipping(chain: Chain, one: Facts, other: Facts) -> list[int]:
     return [index for index, (first, second) in enumerate(judged) if first.right != second.right]
 
 
+def nearby(question: Question, facts: Facts, random: Random) -> Facts:
+    """Other facts that suit the question: its matter changed, now and then the rest too."""
+    shape, color = facts.shape, facts.color
+    both = random.random() < 0.3
+    free_shape, free_color = question.subject != shape, question.subject != color
+    if question.asked == "presence":
+        free_shape = free_color = True
+    if free_shape and (both or question.matter == "shape"):
+        shape = random.choice([other for other in SHAPES if other != shape])
+    if free_color and (both or question.matter == "color"):
+        color = random.choice([other for other in COLORS if other != color])
+    return Facts(shape, color)
+
+
 def _judge(step: Step, said: frozenset[Facts], facts: Facts) -> Judged:
     if step.role == "irrelevant":
         return Judged(right=False, kind="irrelevant", by_text=True)
@@ -170,17 +184,3 @@ def _infer(question: Question, seen: Facts, random: Random) -> str:
 
 def _of(matter: Literal["shape", "color"], seen: Facts) -> frozenset[Facts]:
     return frozenset(facts for facts in ALL_FACTS if getattr(facts, matter) == getattr(seen, matter))
-
-
-def nearby(question: Question, facts: Facts, random: Random) -> Facts:
-    """Other facts that suit the question: its matter changed, now and then the rest too."""
-    shape, color = facts.shape, facts.color
-    both = random.random() < 0.3
-    free_shape, free_color = question.subject != shape, question.subject != color
-    if question.asked == "presence":
-        free_shape = free_color = True
-    if free_shape and (both or question.matter == "shape"):
-        shape = random.choice([other for other in SHAPES if other != shape])
-    if free_color and (both or question.matter == "color"):
-        color = random.choice([other for other in COLORS if other != color])
-    return Facts(shape, color)

@@ -10,7 +10,7 @@ from demo.facts import Facts
 from demo.questions import Question, every_question
 
 _SPOILED = 0.3
-_NAMED = 0.8
+_CHANGED = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,6 @@ class Pairs:
         for _ in range(20):
             found = nearby(question, facts, random)
             changes = question.answer(found) != question.answer(facts)
-            if found in self._showing and (changes or random.random() > _NAMED):
+            if found in self._showing and (changes or random.random() > _CHANGED):
                 return found
         return next(found for found in self._showing if found != facts and question.suits(found))
