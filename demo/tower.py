@@ -15,7 +15,6 @@ Pixels = npt.NDArray[np.uint8]
 # Pictures (count, size, size, 3) to the decoder's rows for them, (count, tokens, dim).
 See = Callable[[Pixels], torch.Tensor]
 
-PLAN = Plan(steps=2000, rate=1.5e-3)
 _BATCH, _SHIFT = 64, 4
 _HEAD = "thrown_away.weight"
 
@@ -27,7 +26,7 @@ def train_tower(
     facts: list[Facts],
     seed: int,
     state: Path,
-    plan: Plan = PLAN,
+    plan: Plan,
     stop: int | None = None,
 ) -> float:
     """Train `weights`, through which `see` looks, in place; returns the share of the pictures then told right.

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from demo.architectures import OUTCOME, PROCESS
-from demo.checkpoint import first_weights, write_config, write_weights
+from demo.checkpoint import first_weights, write_config
 from demo.facts import COLORS, SHAPES, Facts, pictures
 from demo.outcome import OutcomeBatches, OutcomeModel
 from demo.process import ProcessBatches, ProcessModel
 from demo.tokenizer import write_tokenizer
 from demo.tower import train_tower
-from demo.train import Family
+from demo.train import Course, Family, train
 from demo.training import Plan, fit
 from models.checkpoint import Checkpoint
 from service.encoding import read_model
@@ -101,9 +101,10 @@ def test_the_tower_learns_colors_and_resumes(tmp_path: Path) -> None:
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
-def test_what_is_written_is_a_checkpoint_of_its_family(tmp_path: Path, family: Family) -> None:
-    _, weights = build(tmp_path, family)
-    write_weights(tmp_path, weights)
-    assert sum(file.stat().st_size for file in tmp_path.iterdir()) <= 8_000_000
-    read = read_model("demo", Checkpoint(tmp_path), None)
+@pytest.mark.parametrize("blind", [False, True])
+def test_a_whole_run_writes_a_checkpoint_of_its_family(tmp_path: Path, family: Family, blind: bool) -> None:
+    course = Course(SHOWN, Plan(1, 1e-3), Plan(1, 1e-3))
+    train(family, tmp_path / "out", tmp_path / "state", 0, course, blind=blind)
+    assert sum(file.stat().st_size for file in (tmp_path / "out").iterdir()) <= 8_000_000
+    read = read_model("demo", Checkpoint(tmp_path / "out"), None)
     assert read.family == ("visual_prm" if family == "process" else "ixc_reward")
