@@ -29,7 +29,10 @@ def write_config(folder: Path, config: Mapping[str, object]) -> None:
 
 def write_weights(folder: Path, weights: Mapping[str, torch.Tensor]) -> None:
     tensors = {name: weight.detach().contiguous() for name, weight in sorted(weights.items())}
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    file = folder / "model.safetensors"
+    save_file(tensors, file, metadata={"format": "pt"})
+    # It is written for its owner alone, and a server may run as another.
+    file.chmod(0o644)
 
 
 def _draw(name: str, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:

@@ -33,11 +33,16 @@ class OutcomeModel:
 
     def __init__(self, folder: Path, weights: Mapping[str, torch.Tensor], *, blind: bool = False) -> None:
         self.spec = read_spec(folder)
-        self.network: IXCReward = network.build(self.spec, weights)
+        self._weights = weights
         tokenizer = load_tokenizer(folder)
         self._prompt = OutcomePrompt(self.spec, tokenizer)
         self._start = tokenizer.control_id("[UNUSED_TOKEN_146]")
         self._blind = blind
+
+    @property
+    def network(self) -> IXCReward:
+        """Arranged anew: that copies the tower's queries, keys and values, which training changes."""
+        return network.build(self.spec, self._weights)
 
     @staticmethod
     def shapes(folder: Path) -> dict[str, tuple[int, ...]]:
@@ -58,13 +63,14 @@ class OutcomeModel:
 
     def see_tiles(self, pixels: Pixels) -> torch.Tensor:
         """(count, size, size, 3) → (count, tokens, dim), without the rows that stand between patches."""
-        tiles = normalise(torch.tensor(pixels), MEAN, STD)
-        merged = merge_patches(patch_features(self.network.vision, tiles, -1), self.spec.merged).flatten(1, 2)
-        return project_plain(self.network.second, functional.gelu(project_plain(self.network.first, merged)))
+        built, tiles = self.network, normalise(torch.tensor(pixels), MEAN, STD)
+        merged = merge_patches(patch_features(built.vision, tiles, -1), self.spec.merged).flatten(1, 2)
+        return project_plain(built.second, functional.gelu(project_plain(built.first, merged)))
 
     def see(self, pixels: Pixels) -> torch.Tensor:
         """The same as the decoder gets it, (count, all tokens, dim)."""
-        return torch.stack([network.picture_features(self.network, picture) for picture in pixels])
+        built = self.network
+        return torch.stack([network.picture_features(built, picture) for picture in pixels])
 
     def candidates(self, question: str, chains: Sequence[Sequence[str]], rows: torch.Tensor) -> list[Candidate]:
         """A question's chains about one picture, whose features are `rows` (tokens, dim)."""
@@ -90,11 +96,11 @@ class OutcomeModel:
         That head is the embedding: the checkpoint has none.
         """
         (candidate,) = self.candidates(question, [chain], rows)
-        decoder, last = self.network.decoder, len(candidate.ids) - 1
+        built, last = self.network, len(candidate.ids) - 1
         start = int(np.flatnonzero(candidate.ids == self._start)[-1])
-        head = torch.cat([decoder.embeddings, self.network.head])
+        head = torch.cat([built.decoder.embeddings, built.head])
         places = np.arange(start, last + 1, dtype=np.int32)
-        logits = read_out_plain(decoder, head, Candidate(candidate.ids, places, candidate.pictures))
+        logits = read_out_plain(built.decoder, head, Candidate(candidate.ids, places, candidate.pictures))
         spoken = torch.tensor(candidate.ids[start + 1 :], dtype=torch.long)
         return logits[-1, -1], functional.cross_entropy(logits[:-1, :-1], spoken)
 

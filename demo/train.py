@@ -25,8 +25,8 @@ from demo.training import Plan, fit
 
 Family = Literal["process", "outcome"]
 Model = ProcessModel | OutcomeModel
-TOWER = Plan(steps=2000, rate=1.5e-3)
-DECODER: Mapping[Family, Plan] = {"process": Plan(steps=2600, rate=2e-3), "outcome": Plan(steps=2200, rate=2e-3)}
+TOWER: Mapping[Family, Plan] = {"process": Plan(steps=2000, rate=1.5e-3), "outcome": Plan(steps=1200, rate=1.5e-3)}
+DECODER: Mapping[Family, Plan] = {"process": Plan(steps=2600, rate=2e-3), "outcome": Plan(steps=1500, rate=2e-3)}
 # What the text alone tells is learned sooner.
 BLIND = Plan(steps=800, rate=2e-3)
 _CONFIGS: Mapping[Family, Mapping[str, object]] = {"process": PROCESS, "outcome": OUTCOME}
@@ -43,7 +43,7 @@ class Course:
 
 def full_course(family: Family, *, blind: bool) -> Course:
     """What the committed checkpoints went through."""
-    return Course(pictures("train"), TOWER, BLIND if blind else DECODER[family])
+    return Course(pictures("train"), TOWER[family], BLIND if blind else DECODER[family])
 
 
 def train(family: Family, folder: Path, state: Path, seed: int, course: Course, *, blind: bool = False) -> None:
