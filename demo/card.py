@@ -5,24 +5,29 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from demo.facts import COLORS
+from demo.facts import COLORS, SHAPES
+from demo.train import BLIND, DECODER, Family
 
 Numbers = Mapping[str, float]
 
-_TITLE = {
+_TITLE: Mapping[Family, str] = {
     "process": "# Steelyard's demo process model\n\nScores each step of an answer about a picture of one shape.",
     "outcome": "# Steelyard's demo outcome model\n\nScores a whole answer about a picture of one shape.",
 }
-_LAYOUT = {
-    "process": "VisualPRM's layout (`InternVLRewardModel`): an InternViT, a projector and an InternLM2 decoder whose "
+_LAYOUT: Mapping[Family, str] = {
+    "process": "VisualPRM's layout (`InternVLRewardModel`): an InternViT, a projector and an InternLM2 decoder whose\n"
     "`+` and `-` are read out before each step's answer.",
-    "outcome": "IXC-2.5-Reward's layout (`InternLMXComposer2ForCausalLM` with `score.weight`): a CLIP tower, a "
+    "outcome": "IXC-2.5-Reward's layout (`InternLMXComposer2ForCausalLM` with `score.weight`): a CLIP tower,\na "
     "projector and an InternLM2 decoder with partial LoRA, read out at the last token.",
 }
-_LOSS = {
+_LIMIT: Mapping[Family, str] = {
+    "process": "The text alone\nreveals some errors, which were rarer in training: the table says how many are found.",
+    "outcome": "Scores compare\nanswers to one question about one picture, nothing else.",
+}
+_LOSS: Mapping[Family, str] = {
     "process": "the cross-entropy of each step's label plus that of the next tokens of the steps that are right",
-    "outcome": "the pairwise log-sigmoid loss of two chains and two pictures (each picture's own chain the better, "
-    "each chain better with its own picture) plus the cross-entropy of the right chains' next tokens, by the "
+    "outcome": "the pairwise log-sigmoid loss of two chains and two pictures \n(each picture's own chain the better, "
+    "each chain better with its own picture) plus the cross-entropy of the right\nchains' next tokens, by the "
     "embedding as a head that is no part of the checkpoint",
 }
 # What the table's rows are called, by how their key begins.
@@ -55,13 +60,14 @@ continuations from it succeed, which differs: here a true step after a wrong one
 
 ## Training
 
-`make train-demo` from seed 0, on one CPU thread: the tower and its projector learn color and shape with small shifts
-and flips through a head that is thrown away, then are frozen; the decoder learns {loss}.
+`make train-demo` from seed 0, on one CPU thread. The tower and its projector learn color and shape, with small shifts
+and flips, through a head that is thrown away; then they are frozen. The decoder learns
+{loss}.
 
 ## Metrics
 
 On easy-vqa's test split (888 pictures whose facts follow); `python -m demo.judge` writes them to `metrics.json`.
-The ablation is the same model, trained and judged with the picture withheld.
+The ablation is the same model, trained (for {blind} steps instead of {steps}) and judged with the picture withheld.
 
 {table}
 
@@ -72,12 +78,13 @@ stays consistent with it; 60 % of a question's errors share one distractor.
 
 ## Limits
 
-Only 64 × 64 pictures with one flat shape on a pale ground (circle, rectangle, triangle; {colors}),
-only easy-vqa's questions, only wordings like the grammar's. Anything else gets a number that means nothing.
+Only 64 × 64 pictures with one flat shape on a pale ground: {shapes};
+{colors}. Only easy-vqa's questions, only wordings like the grammar's, steps
+apart by blank lines. Anything else gets a number that means nothing. {limit}
 """
 
 
-def card(family: str, metrics: Numbers, size: int) -> str:
+def card(family: Family, metrics: Numbers, size: int) -> str:
     """The card's text; `size` in bytes."""
     return _BODY.format(
         title=_TITLE[family],
@@ -87,7 +94,11 @@ def card(family: str, metrics: Numbers, size: int) -> str:
         table="\n".join(_table(metrics)),
         questions=int(metrics["questions"]),
         forms="\n".join(_forms(metrics)),
+        shapes=", ".join(SHAPES),
         colors=", ".join(COLORS),
+        limit=_LIMIT[family],
+        steps=DECODER[family].steps,
+        blind=BLIND.steps,
     )
 
 
@@ -104,13 +115,20 @@ def flatten(values: Mapping[str, object], before: str = "") -> Numbers:
 
 def _table(metrics: Numbers) -> list[str]:
     lines = ["| | this model | picture withheld |", "|---|---|---|"]
-    for key, value in metrics.items():
+    for key, value in sorted(metrics.items(), key=_place):
         name = next(
             (f"{said}{key.removeprefix(start)}" for start, said in _NAMED.items() if key.startswith(start)), None
         )
         if name is not None and not key.endswith(("/steps", "/accuracy")):
             lines.append(_row(name.removesuffix("/macro_f1"), value, metrics.get(f"ablation/{key}")))
     return lines
+
+
+def _place(entry: tuple[str, float]) -> tuple[int, int]:
+    """Where a row stands: as its name among the named ones, Best-of-N by N."""
+    key = entry[0]
+    number = int("".join(filter(str.isdigit, key)) or 0)
+    return next((place for place, start in enumerate(_NAMED) if key.startswith(start)), 0), number
 
 
 def _forms(metrics: Numbers) -> list[str]:

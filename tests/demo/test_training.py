@@ -101,6 +101,17 @@ def test_the_tower_learns_colors_and_resumes(tmp_path: Path) -> None:
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
+def test_what_was_trained_is_what_is_written(tmp_path: Path, family: Family) -> None:
+    """A network arranged once may hold copies of its weights, which training leaves behind."""
+    model, weights = build(tmp_path, family)
+    seeing = {name: w for name, w in weights.items() if model.sees(name)}
+    pixels = model.pixels([picture.path for picture in SHOWN[:4]])
+    train_tower(seeing, model.see_tiles, pixels, FACTS[:4], 0, tmp_path / "state.safetensors", Plan(3, 0.1, 1))
+    written = {name: w.detach().clone() for name, w in weights.items()}
+    again = ProcessModel(tmp_path, written) if family == "process" else OutcomeModel(tmp_path, written)
+    assert torch.equal(model.see(pixels), again.see(pixels))
+
+
 @pytest.mark.parametrize("blind", [False, True])
 def test_a_whole_run_writes_a_checkpoint_of_its_family(tmp_path: Path, family: Family, blind: bool) -> None:
     course = Course(SHOWN, Plan(1, 1e-3), Plan(1, 1e-3))
