@@ -5,6 +5,7 @@
 # MODELS         what `make serve` serves, e.g. MODELS="--model prm=OpenGVLab/VisualPRM-8B@main"
 # HOST PORT      where it listens.
 # REQUESTS       how many `make check-hostile` fires.
+# TRAINED STATE SEED  where `make train-demo` puts its checkpoints and what it resumes from, and its seed.
 PYTHON ?= python3
 TORCH_BACKEND ?= cpu
 MODELS ?=
@@ -12,18 +13,22 @@ HOST ?= 127.0.0.1
 PORT ?= 8000
 WORKERS ?= 2
 REQUESTS ?= 5000
+TRAINED ?= demo
+STATE ?= .demo-state
+SEED ?= 0
 
 SHELL := /bin/bash
 VENV := .venv
 RUN := PYTHONPATH=.:client $(VENV)/bin/python
 # A thread for each worker: more only wait for one another.
 TEST := OMP_NUM_THREADS=1 $(RUN) -m pytest
+TRAIN = OMP_NUM_THREADS=1 $(RUN) -m demo.train
 UV = $(PYTHON) requirements/uv.py
 INSTALL = $(UV) pip install --quiet --python $(VENV)/bin/python
 COMPILE = $(UV) pip compile --quiet --generate-hashes --no-header --python-version 3.11 --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test check check-hostile lint types imports bench lock clean
+.PHONY: help install serve test check check-hostile lint types imports bench train-demo judge-demo lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -55,6 +60,16 @@ bench: $(VENV)/.dev ## the benchmarks, results on the screen
 	$(RUN) -m benchmarks.service_overhead
 	$(RUN) -m benchmarks.load_memory
 	$(RUN) -m benchmarks.refuse_bomb
+
+train-demo: $(VENV)/.dev ## train both demo models into TRAINED; an interrupted run goes on
+	$(TRAIN) process $(TRAINED)/visualprm --state $(STATE) --seed $(SEED)
+	$(TRAIN) outcome $(TRAINED)/ixc_reward --state $(STATE) --seed $(SEED)
+
+judge-demo: $(VENV)/.dev ## train the demo models' ablations too, then judge all on the test split
+	$(TRAIN) process $(STATE)/visualprm-blind --state $(STATE) --seed $(SEED) --blind
+	$(TRAIN) outcome $(STATE)/ixc_reward-blind --state $(STATE) --seed $(SEED) --blind
+	$(RUN) -m demo.judge process $(TRAINED)/visualprm --ablation $(STATE)/visualprm-blind
+	$(RUN) -m demo.judge outcome $(TRAINED)/ixc_reward --ablation $(STATE)/ixc_reward-blind
 
 lock: ## compile requirements/*.txt anew (UPGRADE=--upgrade for the newest)
 	$(COMPILE) $(UPGRADE) --group server --group torch --no-emit-package torch -o requirements/server.txt

@@ -19,7 +19,7 @@ from models.visual_prm.network import tensor_shapes
 from models.visual_prm.spec import read_spec
 
 # Its ids fit the real vocabulary, and it lies in the checkout.
-TOKENIZER = Path(__file__).parents[1] / "demo" / "visualprm"
+TOKENIZER = Path(__file__).parents[1] / "tests" / "checkpoints" / "visualprm"
 _BLOCK = 1 << 22  # elements drawn at once
 
 

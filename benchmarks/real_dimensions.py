@@ -22,10 +22,9 @@ from typing import Any
 from PIL import Image
 
 from benchmarks.load_memory import anonymous_bytes
-from benchmarks.random_checkpoint import Dimensions, write_checkpoint, write_files, write_tensors
+from benchmarks.random_checkpoint import TOKENIZER, Dimensions, write_checkpoint, write_files, write_tensors
 from models.ixc_reward.network import tensor_shapes
 from models.ixc_reward.spec import ARCHITECTURE, read_spec
-from service.settings import DEMO
 
 _PATIENCE_S = 600.0
 # What IXC-2.5-Reward's config.json says; it names neither the tower's dimensions nor the partial LoRA's rank.
@@ -62,7 +61,7 @@ def _write(directory: Path, family: str, layers: int) -> None:
     if family == "visual_prm":
         write_checkpoint(directory, Dimensions(layers=layers))
         return
-    write_files(directory, _IXC_REWARD | {"num_hidden_layers": layers}, DEMO / "ixc_reward")
+    write_files(directory, _IXC_REWARD | {"num_hidden_layers": layers}, TOKENIZER.with_name("ixc_reward"))
     write_tensors(directory, tensor_shapes(read_spec(directory)))
 
 

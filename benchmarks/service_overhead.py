@@ -18,8 +18,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from benchmarks.random_checkpoint import TOKENIZER
 from models.tokenizer import Segment, Tokenizer, load_tokenizer
-from service.settings import DEMO
 
 CANDIDATES, STEPS, TOKENS = 8, 8, 40
 _SYLLABLES = ("an", "the", "re", "tri", "gle", "ar", "ea", "is", "half", "of", "ba", "se", "so", "we", "find", "x")
@@ -29,7 +29,7 @@ _WARM_UP = 50
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--groups", type=int, default=500)
-    parser.add_argument("--checkpoint", default=str(DEMO / "visualprm"), help="its tokeniser is the one that is timed")
+    parser.add_argument("--checkpoint", default=str(TOKENIZER), help="its tokeniser is the one that is timed")
     options = parser.parse_args()
     bodies = list(itertools.islice(_bodies(options.checkpoint), options.groups + _WARM_UP))
     with _server(options.checkpoint) as port:

@@ -19,8 +19,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from steelyard.schema import CandidateScore, ErrorResponse, ScoreOutcomesResponse, ScoreStepsResponse, StepScores
 
 ROOT = Path(__file__).parents[2]
-DEMO = ROOT / "demo" / "visualprm"
-IXC_DEMO = ROOT / "demo" / "ixc_reward"
+# Tiny checkpoints of random weights in the released layouts.
+DEMO = ROOT / "tests" / "checkpoints" / "visualprm"
+IXC_DEMO = ROOT / "tests" / "checkpoints" / "ixc_reward"
 PATIENCE_S = 60.0
 _ENGINE = "service.engine_process"
 Found = TypeVar("Found")
@@ -77,10 +78,11 @@ class Running:
 
 
 def launch(*options: str, log: IO[str] | int = subprocess.PIPE) -> subprocess.Popen[str]:
-    """The server process; one engine thread, as tests share the processors."""
+    """The server process, with the random checkpoints unless models are named; one engine thread: tests share cores."""
+    models = () if "--model" in options else ("--model", f"visualprm={DEMO}", "--model", f"ixc_reward={IXC_DEMO}")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("STEELYARD_")}
     return subprocess.Popen(
-        [sys.executable, "-m", "service", "--port", "0", "--threads", "1", *options],
+        [sys.executable, "-m", "service", "--port", "0", "--threads", "1", *models, *options],
         cwd=ROOT,
         env=inherited | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'client'}"},
         stdin=subprocess.DEVNULL,
