@@ -28,7 +28,7 @@ INSTALL = $(UV) pip install --quiet --python $(VENV)/bin/python
 COMPILE = $(UV) pip compile --quiet --generate-hashes --no-header --python-version 3.11 --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test check check-hostile lint types imports bench train-demo judge-demo lock clean
+.PHONY: help install serve test check check-hostile lint types imports bench train-demo judge-demo pictures lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -70,6 +70,15 @@ judge-demo: $(VENV)/.dev ## train the demo models' ablations too, then judge all
 	$(TRAIN) outcome $(STATE)/ixc_reward-blind --state $(STATE) --seed $(SEED) --blind
 	$(RUN) -m demo.judge process $(TRAINED)/visualprm --ablation $(STATE)/visualprm-blind
 	$(RUN) -m demo.judge outcome $(TRAINED)/ixc_reward --ablation $(STATE)/ixc_reward-blind
+
+pictures: $(VENV)/.dev ## the README's two pictures anew: the demo models choose among a seeded policy's candidates
+	@mkdir -p .pictures docs/pictures
+	$(RUN) -m demo.policy --split test --seed 0 --candidates 64 --questions 200 --out .pictures/policy.jsonl
+	$(RUN) -m evaluation.best_of_n --candidates .pictures/policy.jsonl --checkpoint demo/visualprm \
+		--checkpoint demo/ixc_reward --out .pictures/best_of_n
+	$(RUN) -m evaluation.showcase --candidates .pictures/policy.jsonl --line 6 --checkpoint demo/visualprm --out .pictures
+	cp .pictures/best_of_n/by_n.svg docs/pictures/best_of_n.svg
+	cp .pictures/showcase.svg docs/pictures/candidates.svg
 
 lock: ## compile requirements/*.txt anew (UPGRADE=--upgrade for the newest)
 	$(COMPILE) $(UPGRADE) --group server --group torch --no-emit-package torch -o requirements/server.txt

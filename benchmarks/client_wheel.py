@@ -78,7 +78,7 @@ def _run(interpreter: Path, code: str) -> float:
 
 def _score(interpreter: Path) -> str:
     """What the installed command prints for a question to a running server."""
-    call = [str(interpreter.parent / "steelyard"), "score", "--image", str(ROOT / "examples" / "shapes.png")]
+    call = [str(interpreter.parent / "steelyard"), "score", "--image", str(ROOT / "examples" / "circle.png")]
     call += ["--question", "Which shape is red?", "--candidate", "The circle is red."]
     inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     with running() as server:

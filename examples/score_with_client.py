@@ -6,11 +6,11 @@ from pathlib import Path
 from steelyard import AsyncClient, Client
 from steelyard.schema import ScoreStepsResponse
 
-PICTURE = Path(__file__).parent / "shapes.png"
-QUESTION = "Which shape is red?"
+PICTURE = Path(__file__).parent / "circle.png"
+QUESTION = "what is the green shape?"
 CANDIDATES = [
-    "The picture shows a circle and a square.\n\nThe circle is red.\n\nAnswer: circle",
-    ["The picture shows a circle and a square.", "The square is red.", "Answer: square"],
+    "I see a circle.\n\nThe color is green.\n\nAnswer: circle",
+    ["The color is green.", "The picture shows a triangle.", "Answer: triangle"],
 ]
 
 

@@ -18,10 +18,10 @@ from steelyard.errors import InvalidCall
 from steelyard.schema import Aggregate, ScoreOutcomesResponse, ScoreStepsResponse, ServedModel, ServedModels
 from tests.client.answers import PROVENANCE, serves
 from tests.client.scripted import Said, Seen, says, scripted
-from tests.service.running import PATIENCE_S, Running, shared
+from tests.service.running import PATIENCE_S, Running, running, shared
 
 ROOT = Path(__file__).parents[2]
-SHAPES = ROOT / "examples" / "shapes.png"
+CIRCLE = ROOT / "examples" / "circle.png"
 COMMAND = [sys.executable, "-c", "import sys; from steelyard.cli import main; sys.exit(main())"]
 QUESTION = ("--question", "Which shape is red?")
 GROUP = (*QUESTION, "--candidate", "A circle.\n\nIt is red.", "--candidate", "A square.")
@@ -66,7 +66,7 @@ def prompt(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_group_is_drawn_as_a_table(server: Running) -> None:
-    code, table, complaint = steelyard(server.url, "score", "--image", str(SHAPES), *GROUP, PYTHONIOENCODING="ascii")
+    code, table, complaint = steelyard(server.url, "score", "--image", str(CIRCLE), *GROUP, PYTHONIOENCODING="ascii")
     assert (code, complaint) == (0, "")
     question, blank, *rows = table.splitlines()
     assert (question, blank) == ("  Which shape is red?", "")
@@ -112,7 +112,7 @@ def test_the_models_are_listed(prompt: Prompt, server: Running) -> None:
         (("--model", "other"), "there is no 'other'; the server has visualprm (steps)"),
         (("--image", "nowhere.png"), "'nowhere.png': there is no such file"),
         (("--candidates-file", "/nowhere"), "--candidates-file /nowhere: No such file"),
-        (("--candidates-file", str(SHAPES)), "shapes.png:1: neither a JSON string nor a list of them"),
+        (("--candidates-file", str(CIRCLE)), "circle.png:1: neither a JSON string nor a list of them"),
         (("--max-tiles", "65"), "max_tiles: "),
     ],
 )
@@ -157,7 +157,7 @@ def test_wrong_usage_is_its_own_exit_code(arguments: tuple[str, ...], capsys: py
 
 def test_outcomes_are_asked_for_where_the_model_scores_them(prompt: Prompt) -> None:
     with scripted(serves_outcomes) as server:
-        text = ("--candidate", "a\n\nb", "--image", str(SHAPES))
+        text = ("--candidate", "a\n\nb", "--image", str(CIRCLE))
         code, table, _ = prompt.run(server.url, "score", *QUESTION, *text)
         refused = prompt.run(server.url, "score", *QUESTION, *text, "--aggregate", "min")
     body = server.seen[2].json
@@ -206,18 +206,21 @@ def test_a_full_disk_is_one_line(server: Running) -> None:
     assert ended.stderr == "steelyard: the output cannot be written: No space left on device\n"
 
 
-def test_the_table_in_the_documentation_is_what_is_printed(
-    prompt: Prompt, server: Running, monkeypatch: pytest.MonkeyPatch
+def test_the_table_in_the_documentation_is_what_the_demo_model_prints(
+    prompt: Prompt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "100")
-    shows = "The picture shows a circle and a square."
     candidates = (
-        f"{shows}\n\nThe circle is red.\n\nAnswer: circle",
-        f"{shows}\n\nThe square is red.\n\nAnswer: square",
+        "I see a circle.\n\nThe color is green.\n\nAnswer: circle",
+        "The color is green.\n\nThe picture shows a triangle.\n\nAnswer: triangle",
     )
     texts = [argument for text in (*candidates, "word " * 9000) for argument in ("--candidate", text)]
-    code, table, _ = prompt.run(server.url, "score", "--image", str(SHAPES), *QUESTION, *texts)
+    question = ("--question", "what is the green shape?")
+    with running("--model", f"visualprm={ROOT / 'demo' / 'visualprm'}") as server:
+        code, table, _ = prompt.run(server.url, "score", "--image", str(CIRCLE), *question, *texts)
     assert code == 3
+    for page in ("docs/client.md", "README.md"):
+        assert table.rpartition("\n  2  ")[0] in (ROOT / page).read_text(encoding="utf-8")
     assert table in (ROOT / "docs" / "client.md").read_text(encoding="utf-8")
 
 

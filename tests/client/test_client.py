@@ -21,7 +21,7 @@ from tests.client.scripted import forwards, forwards_and_hangs_up, scripted
 from tests.service.running import Running, same_scores, scored, shared
 
 ROOT = Path(__file__).parents[2]
-SHAPES = ROOT / "examples" / "shapes.png"
+CIRCLE = ROOT / "examples" / "circle.png"
 QUESTION = "Which shape is red?"
 CANDIDATES = ["The picture shows a circle.\n\nIt is red.", ["The picture shows a square.", "It is red."]]
 PUTS = "steelyard_requests_total{route=/images,status=200}"
@@ -47,8 +47,8 @@ def drawn(name: str) -> npt.NDArray[np.uint8]:
 
 
 def test_a_group_is_scored_as_over_bare_http(server: Running, client: Client) -> None:
-    answer = client.score_steps(QUESTION, [SHAPES], CANDIDATES, aggregate="min", max_tiles=1, id="as-over-http")
-    image = client.put_image(SHAPES)
+    answer = client.score_steps(QUESTION, [CIRCLE], CANDIDATES, aggregate="min", max_tiles=1, id="as-over-http")
+    image = client.put_image(CIRCLE)
     body = {"question": QUESTION, "images": [image.id], "candidates": CANDIDATES, "aggregate": "min", "max_tiles": 1}
     with server.client() as bare:
         assert same_scores(answer, scored(bare.post("/score_steps", json=body)))
@@ -58,28 +58,28 @@ def test_a_group_is_scored_as_over_bare_http(server: Running, client: Client) ->
 
 async def test_the_async_client_scores_the_same(server: Running, client: Client) -> None:
     async with AsyncClient(server.url) as other:
-        answers = await asyncio.gather(*(other.score_steps(QUESTION, [SHAPES], CANDIDATES) for _ in range(8)))
+        answers = await asyncio.gather(*(other.score_steps(QUESTION, [CIRCLE], CANDIDATES) for _ in range(8)))
         assert await other.ready()
         assert await other.models() == client.models()
-        assert await other.put_image(SHAPES) == client.put_image(SHAPES)
-    expected = client.score_steps(QUESTION, [SHAPES], CANDIDATES)
+        assert await other.put_image(CIRCLE) == client.put_image(CIRCLE)
+    expected = client.score_steps(QUESTION, [CIRCLE], CANDIDATES)
     assert all(same_scores(answer, expected) for answer in answers)
 
 
 def test_a_picture_scores_the_same_in_every_form(client: Client) -> None:
-    with Image.open(SHAPES) as image:
+    with Image.open(CIRCLE) as image:
         image.load()
-    stored = client.put_image(SHAPES)
-    forms: list[PictureLike] = [SHAPES, str(SHAPES), SHAPES.read_bytes(), image, np.asarray(image), stored]
+    stored = client.put_image(CIRCLE)
+    forms: list[PictureLike] = [CIRCLE, str(CIRCLE), CIRCLE.read_bytes(), image, np.asarray(image), stored]
     answers = [client.score_steps(QUESTION, [form], CANDIDATES) for form in forms]
     assert all(same_scores(answer, answers[0]) for answer in answers[1:])
 
 
 def test_a_stored_picture_says_its_size_and_the_hash_of_its_bytes(client: Client) -> None:
-    stored = client.put_image(SHAPES)
-    content = SHAPES.read_bytes()
+    stored = client.put_image(CIRCLE)
+    content = CIRCLE.read_bytes()
     assert stored.id == "sha256:" + hashlib.sha256(content).hexdigest()
-    with Image.open(SHAPES) as image:
+    with Image.open(CIRCLE) as image:
         assert (stored.width, stored.height, stored.bytes) == (*image.size, len(content))
 
 
@@ -111,7 +111,7 @@ def test_a_candidate_that_cannot_be_scored_is_not_raised_and_has_no_number(clien
     [
         (UnknownModel, lambda client: client.score_steps("q", [], ["x"], model="other")),
         (UnknownImage, lambda client: client.score_steps("q", ["sha256:" + "0" * 64], ["x"])),
-        (InvalidRequest, lambda client: client.score_steps("<image> <image>", [SHAPES], ["x"])),
+        (InvalidRequest, lambda client: client.score_steps("<image> <image>", [CIRCLE], ["x"])),
         (UnsupportedImage, lambda client: client.put_image(b"no picture")),
         (UnsupportedImage, lambda client: client.score_steps("q", [b"no picture"], ["x"])),
     ],

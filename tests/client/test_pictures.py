@@ -20,8 +20,8 @@ from steelyard.errors import InvalidPicture
 from steelyard.pictures import Album, Picture, PictureLike, load
 from steelyard.schema import StoredImage
 
-SHAPES = Path(__file__).parents[2] / "examples" / "shapes.png"
-ID = "sha256:" + hashlib.sha256(SHAPES.read_bytes()).hexdigest()
+CIRCLE = Path(__file__).parents[2] / "examples" / "circle.png"
+ID = "sha256:" + hashlib.sha256(CIRCLE.read_bytes()).hexdigest()
 
 
 def content(source: PictureLike) -> bytes:
@@ -44,19 +44,19 @@ def refusal(source: object) -> str:
 @pytest.mark.parametrize(
     "source",
     [
-        SHAPES,
-        str(SHAPES),
-        SHAPES.read_bytes(),
-        bytearray(SHAPES.read_bytes()),
-        memoryview(SHAPES.read_bytes()),
-        "data:image/png;base64," + base64.b64encode(SHAPES.read_bytes()).decode(),
-        "DATA:;BASE64," + base64.b64encode(SHAPES.read_bytes()).decode(),
-        "data:image/png," + "".join(f"%{byte:02x}" for byte in SHAPES.read_bytes()),
+        CIRCLE,
+        str(CIRCLE),
+        CIRCLE.read_bytes(),
+        bytearray(CIRCLE.read_bytes()),
+        memoryview(CIRCLE.read_bytes()),
+        "data:image/png;base64," + base64.b64encode(CIRCLE.read_bytes()).decode(),
+        "DATA:;BASE64," + base64.b64encode(CIRCLE.read_bytes()).decode(),
+        "data:image/png," + "".join(f"%{byte:02x}" for byte in CIRCLE.read_bytes()),
     ],
     ids=["path", "name", "bytes", "bytearray", "memoryview", "data", "upper-case data", "percent data"],
 )
 def test_a_file_in_any_form_is_sent_as_its_own_bytes(source: PictureLike) -> None:
-    assert content(source) == SHAPES.read_bytes()
+    assert content(source) == CIRCLE.read_bytes()
 
 
 def test_an_id_stays_an_id() -> None:
@@ -108,9 +108,9 @@ def test_equal_pixels_have_one_id() -> None:
         ("https://example.com/a.png", "no URL is fetched"),
         ("HTTP://example.com/a.png", "no URL is fetched"),
         ("no-such-file.png", "there is no such file"),
-        (base64.b64encode(SHAPES.read_bytes()).decode() * 40, "give a path, bytes"),
+        (base64.b64encode(CIRCLE.read_bytes()).decode() * 40, "give a path, bytes"),
         (Path("data:x"), "there is no such file"),
-        (SHAPES.parent, "directory"),
+        (CIRCLE.parent, "directory"),
         ("nul\0.png", "null byte"),
         ("half \ud800.png", "give a path"),
         ("", "directory"),
@@ -131,7 +131,7 @@ def test_equal_pixels_have_one_id() -> None:
         (Image.new("RGB", (0, 4)), "cannot be encoded"),
         (42, "int is no picture"),
         (None, "NoneType is no picture"),
-        ([SHAPES], "list is no picture"),
+        ([CIRCLE], "list is no picture"),
     ],
 )
 def test_what_is_no_picture_is_said_clearly(source: object, word: str) -> None:
@@ -141,18 +141,18 @@ def test_what_is_no_picture_is_said_clearly(source: object, word: str) -> None:
 
 
 def test_a_truncated_pil_image_is_said_clearly() -> None:
-    assert "cannot be encoded" in refusal(Image.open(io.BytesIO(SHAPES.read_bytes()[:150])))
+    assert "cannot be encoded" in refusal(Image.open(io.BytesIO(CIRCLE.read_bytes()[:150])))
 
 
 def test_a_picture_given_twice_is_one_picture() -> None:
     image = Image.new("RGB", (4, 4))
     album = Album()
-    references = album.refer_all([image, image, SHAPES, str(SHAPES), SHAPES.read_bytes(), ID])
+    references = album.refer_all([image, image, CIRCLE, str(CIRCLE), CIRCLE.read_bytes(), ID])
     assert references == [references[0]] * 2 + [ID] * 4
     assert list(album.pictures) == [references[0], ID]
 
 
-@pytest.mark.parametrize("source", ["a.png", SHAPES, b"png", np.zeros((4, 4, 3), np.uint8), Image.new("L", (4, 4))])
+@pytest.mark.parametrize("source", ["a.png", CIRCLE, b"png", np.zeros((4, 4, 3), np.uint8), Image.new("L", (4, 4))])
 def test_one_picture_is_no_list_of_pictures(source: object) -> None:
     with pytest.raises(InvalidPicture, match=r"one picture is \[picture\]"):
         Album().refer_all(source)  # type: ignore[arg-type]
@@ -165,12 +165,12 @@ sys.modules["PIL"] = None
 import numpy
 from steelyard.pictures import load
 from steelyard.errors import InvalidPicture
-assert load({str(SHAPES)!r}).id == {ID!r}
+assert load({str(CIRCLE)!r}).id == {ID!r}
 try:
     load(numpy.zeros((4, 4, 3), numpy.uint8))
 except InvalidPicture as error:
     print(error)
 """
-    environment = os.environ | {"PYTHONPATH": str(SHAPES.parents[1] / "client")}
+    environment = os.environ | {"PYTHONPATH": str(CIRCLE.parents[1] / "client")}
     ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert "pip install 'steelyard[pictures]'" in ended.stdout

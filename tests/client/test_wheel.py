@@ -46,7 +46,7 @@ def run(installed: Path, code: str, *arguments: str, **more: str) -> str:
 
 
 def test_the_installed_command_scores_against_a_running_server(installed: Path, server: Running) -> None:
-    picture = str(ROOT / "examples" / "shapes.png")
+    picture = str(ROOT / "examples" / "circle.png")
     arguments = ("score", "--image", picture, "--question", "Which shape is red?", "--candidate", "A circle.\n\nYes.")
     table = run(installed, STEELYARD, *arguments, STEELYARD_URL=server.url)
     assert "★ 0  0." in table
