@@ -26,7 +26,7 @@ from demo.training import Plan, fit
 Family = Literal["process", "outcome"]
 Model = ProcessModel | OutcomeModel
 TOWER: Mapping[Family, Plan] = {"process": Plan(steps=2000, rate=1.5e-3), "outcome": Plan(steps=1200, rate=1.5e-3)}
-DECODER: Mapping[Family, Plan] = {"process": Plan(steps=2600, rate=2e-3), "outcome": Plan(steps=1500, rate=2e-3)}
+DECODER: Mapping[Family, Plan] = {"process": Plan(steps=2600, rate=2e-3), "outcome": Plan(steps=2200, rate=2e-3)}
 # What the text alone tells is learned sooner.
 BLIND = Plan(steps=800, rate=2e-3)
 _CONFIGS: Mapping[Family, Mapping[str, object]] = {"process": PROCESS, "outcome": OUTCOME}
