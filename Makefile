@@ -75,8 +75,8 @@ pictures: $(VENV)/.dev ## the README's two pictures anew: the demo models choose
 	@mkdir -p .pictures docs/pictures
 	$(RUN) -m demo.policy --split test --seed 0 --candidates 64 --questions 200 --out .pictures/policy.jsonl
 	$(RUN) -m evaluation.best_of_n --candidates .pictures/policy.jsonl --checkpoint demo/visualprm \
-		--checkpoint demo/ixc_reward --out .pictures/best_of_n
-	$(RUN) -m evaluation.showcase --candidates .pictures/policy.jsonl --line 6 --checkpoint demo/visualprm --out .pictures
+		--checkpoint demo/ixc_reward --threads 1 --out .pictures/best_of_n
+	$(RUN) -m evaluation.showcase --candidates .pictures/policy.jsonl --line 6 --checkpoint demo/visualprm --threads 1 --out .pictures
 	cp .pictures/best_of_n/by_n.svg docs/pictures/best_of_n.svg
 	cp .pictures/showcase.svg docs/pictures/candidates.svg
 
