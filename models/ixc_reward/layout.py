@@ -38,11 +38,6 @@ class Layout:
     tile_size: int
 
     @property
-    def across(self) -> int:
-        """Tiles along the long side."""
-        return max(self.columns, self.rows)
-
-    @property
     def tiles(self) -> int:
         """What goes through the tower: the whole view too, unless a single tile is just that."""
         count = self.columns * self.rows
