@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from demo.facts import COLORS, SHAPES
-from demo.train import BLIND, DECODER, Family
+from demo.train import DECODER, Family
 
 Numbers = Mapping[str, float]
 
@@ -67,7 +67,7 @@ and flips, through a head that is thrown away; then they are frozen. The decoder
 ## Metrics
 
 On easy-vqa's test split (888 pictures whose facts follow); `python -m demo.judge` writes them to `metrics.json`.
-The ablation is the same model, trained (for {blind} steps instead of {steps}) and judged with the picture withheld.
+The ablation is the same model, trained for as many steps ({steps}) and judged with the picture withheld.
 
 {table}
 
@@ -98,7 +98,6 @@ def card(family: Family, metrics: Numbers, size: int) -> str:
         colors=", ".join(COLORS),
         limit=_LIMIT[family],
         steps=DECODER[family].steps,
-        blind=BLIND.steps,
     )
 
 

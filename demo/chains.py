@@ -107,7 +107,7 @@ def reason(question: Question, seen: Facts, random: Random) -> Chain:
 def spoil(chain: Chain, random: Random) -> Chain:
     """The chain with one error that its text alone reveals."""
     at = random.randrange(len(chain.steps))
-    kind = random.choice(("irrelevant", "contradiction", "wrong inference"))
+    kind = random.choice(("irrelevant", "contradiction", "wrong inference", "wrong inference"))
     steps = list(chain.steps)
     if kind == "irrelevant":
         steps.insert(at, Step(random.choice(_IRRELEVANT), "irrelevant"))
