@@ -1,16 +1,11 @@
-"""The InternLM2 decoder over sequences packed end to end into one (tokens, dim) tensor."""
+"""The InternLM2 decoder's weights."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 
-from kernels.packed_attention import packed_attention
-from kernels.rms_norm import rms_norm
-from kernels.rotary import rotary
-from kernels.swiglu import swiglu
-from models.linear import Linear, build_linear, linear_shapes, project
-from models.positions import rope_tables
+from models.linear import Linear, build_linear, linear_shapes
 from models.spec import DecoderSpec
 
 
@@ -76,26 +71,6 @@ def _layer(tensors: Mapping[str, torch.Tensor], prefix: str) -> DecoderLayer:
         up=build_linear(tensors, f"{prefix}feed_forward.w3"),
         down=build_linear(tensors, f"{prefix}feed_forward.w2"),
     )
-
-
-def decode(
-    decoder: Decoder, x: torch.Tensor, lengths: Sequence[int], pictures: torch.Tensor | None = None
-) -> torch.Tensor:
-    """Embedded tokens (tokens, dim), cut into sequences by `lengths` → hidden states before the final norm.
-
-    `pictures` (rows,) int64 are the rows of picture tokens, for a decoder with partial LoRA.
-    """
-    spec = decoder.spec
-    cos, sin = rope_tables(spec.rope, spec.head_dim, lengths, x.device)
-    for layer in decoder.layers:
-        normal = rms_norm(x, layer.attention_norm, spec.rms_norm_eps)
-        q, k, v = split_qkv(spec, project(layer.qkv, normal, pictures))
-        attended = packed_attention(rotary(q, cos, sin), rotary(k, cos, sin), v, lengths)
-        x = x + project(layer.output, attended.flatten(1), pictures)
-        normal = rms_norm(x, layer.mlp_norm, spec.rms_norm_eps)
-        gated = swiglu(project(layer.gate, normal, pictures), project(layer.up, normal, pictures))
-        x = x + project(layer.down, gated, pictures)
-    return x
 
 
 def split_qkv(spec: DecoderSpec, qkv: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

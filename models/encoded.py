@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from models.tokenizer import Ids, Segment, TooManyTokens
 
@@ -69,7 +70,7 @@ class EncodedGroup:
         return len(self.prefix) + len(candidate.suffix) if isinstance(candidate, EncodedCandidate) else 0
 
 
-def common_prefix(sequences: Sequence[Ids]) -> int:
+def common_prefix(sequences: Sequence[npt.NDArray[np.integer[Any]]]) -> int:
     """How many leading tokens all sequences share: all of them for one sequence, none for none."""
     length = min(map(len, sequences), default=0)
     for sequence in sequences[1:]:

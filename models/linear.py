@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
+from kernels.fused_linear import fused_linear
 from kernels.partial_lora import partial_lora, partial_lora_reference
 
 _A, _B = "Plora_A.weight", "Plora_B.weight"
@@ -47,11 +48,27 @@ def build_linear(tensors: Mapping[str, torch.Tensor], name: str) -> Linear:
     return Linear(tensors[f"{name}.weight"], tensors.get(f"{name}.bias"), lora)
 
 
-def project(linear: Linear, x: torch.Tensor, pictures: torch.Tensor | None = None) -> torch.Tensor:
-    """x (tokens, in) → (tokens, out); `pictures` (rows,) int64 are the picture rows, None when there are none."""
+def project(
+    linear: Linear,
+    x: torch.Tensor,
+    pictures: torch.Tensor | None = None,
+    *,
+    silu: bool = False,
+    times: torch.Tensor | None = None,
+    plus: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """x (tokens, in) → (tokens, out), then one of silu, `times` or `plus` (tokens, out).
+
+    `pictures` (rows,) int64 are the picture rows, None when there are none.
+    """
     if linear.lora is None or pictures is None:
-        return functional.linear(x, linear.weight, linear.bias)
-    return partial_lora(x, linear.weight, linear.bias, linear.lora.a, linear.lora.b, pictures)
+        return fused_linear(x, linear.weight, linear.bias, silu=silu, times=times, plus=plus)
+    y = partial_lora(x, linear.weight, linear.bias, linear.lora.a, linear.lora.b, pictures)
+    if silu:
+        return functional.silu(y, inplace=True)
+    if times is not None:
+        return y.mul_(times)
+    return y if plus is None else y.add_(plus)
 
 
 def project_plain(linear: Linear, x: torch.Tensor, pictures: torch.Tensor | None = None) -> torch.Tensor:

@@ -12,8 +12,11 @@ from steelyard.schema import Provenance, ScoreRequest, ScoreStepsRequest
 class Catalogue:
     """Each model twice: as the gateway knows it, and as the engine has loaded it."""
 
-    def __init__(self, models: Mapping[str, GatewayModel], loaded: Sequence[EngineModel]) -> None:
+    def __init__(
+        self, models: Mapping[str, GatewayModel], loaded: Sequence[EngineModel], *, batch_invariant: bool = False
+    ) -> None:
         self.models = dict(models)
+        self._batch_invariant = batch_invariant
         self._loaded = {model.name: model for model in loaded}
 
     def choose(self, request: ScoreRequest) -> GatewayModel:
@@ -44,6 +47,6 @@ class Catalogue:
             weights=loaded.weights,
             tokenizer=model.tokenizer_digest,
             dtype=loaded.dtype,
-            batch_invariant=False,
+            batch_invariant=self._batch_invariant,
             version=steelyard.__version__,
         )

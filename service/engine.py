@@ -5,14 +5,20 @@ While a forward runs the next batch grows in the queue; an idle engine starts on
 
 import logging
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from models.prefix_cache import CacheCounts
 from service.batching import Budget, Waiting, halves, pack
+from service.engine_counts import EngineCounts
+from service.feature_cache import FeatureCache
 from service.job import Delivery, Job, JobPicture, Outcome, PictureKey
+from service.memory_limits import Limits
 from service.queue import Source
 
 log = logging.getLogger(__name__)
@@ -22,110 +28,238 @@ Logits = npt.NDArray[np.float32]
 Place = tuple[str, int]
 
 
+class Features(Protocol):
+    """What a tower made of a picture."""
+
+    @property
+    def nbytes(self) -> int: ...
+
+
+class Attempt(Protocol):
+    """One forward over a batch, planned and not yet run. Run it to its end, or close it."""
+
+    @property
+    def pictures(self) -> Collection[PictureKey]:
+        """Those whose features it needs."""
+        ...
+
+    @property
+    def computed(self) -> Sequence[int]:
+        """For each candidate, in the batch's order, how many rows of the decoder it is the first to need."""
+        ...
+
+    def run(self, features: Mapping[PictureKey, Features]) -> Generator[None, None, list[Logits]]:
+        """Pauses now and then; returns for each candidate, in the batch's order, its (read-outs, labels) logits."""
+        ...
+
+    def close(self) -> None: ...
+
+
 class Scorer(Protocol):
     """A loaded model as the engine drives it."""
 
-    def encode(self, picture: JobPicture, contents: Sequence[bytes]) -> object:
-        """A picture's features, to be handed back to `score`; `contents` are the bytes of its files."""
+    @property
+    def counts(self) -> CacheCounts:
+        """What its prefix cache has done so far."""
         ...
 
-    def score(self, batch: Sequence[Waiting], features: Mapping[PictureKey, object]) -> list[Logits]:
-        """One forward: for each candidate, in the batch's order, its (read-outs, labels) logits."""
+    def encode(self, picture: JobPicture, contents: Sequence[bytes]) -> Features:
+        """A picture's features; `contents` are the bytes of its files."""
         ...
+
+    def begin(self, batch: Sequence[Waiting]) -> Attempt: ...
 
 
 class DeviceFault(Exception):
     """The device can compute nothing more in this process: it ends, and another one takes its jobs."""
 
 
+class OutOfMemory(Exception):
+    """A forward wanted more memory than there is; a smaller one may be run."""
+
+
 class PictureGone(Exception):
     """A job's picture is no longer to be had: its caller has gone."""
+
+
+@dataclass(slots=True)
+class _Result:
+    """What has come of a batch so far: outcomes and computed rows by place, tiles encoded by job."""
+
+    outcomes: dict[Place, Outcome] = field(default_factory=dict)
+    computed: Counter[str] = field(default_factory=Counter)
+    tiles: Counter[str] = field(default_factory=Counter)
+    features: dict[PictureKey, Features] = field(default_factory=dict)
+    broken: dict[PictureKey, str] = field(default_factory=dict)
 
 
 class Engine:
     """One device's loop over the jobs of a source."""
 
-    def __init__(self, scorers: Mapping[str, Scorer], source: Source, budget: Budget) -> None:
+    def __init__(self, scorers: Mapping[str, Scorer], source: Source, budget: Budget, feature_bytes: int = 0) -> None:
         self._scorers = scorers
         self._source = source
-        self._budget = budget
+        self._limits = Limits(budget)
         self._waiting: tuple[Waiting, ...] = ()
-        # Features of the last batch's pictures: a group that spans batches encodes its pictures once.
-        self._features: dict[PictureKey, object] = {}
+        self._features: FeatureCache[PictureKey, Features] = FeatureCache(feature_bytes)
+        # The batches in hand: one, and inside it at most one that could not wait for its end.
+        self._in_hand: list[Sequence[Waiting]] = []
+        self._stopped = False
 
     def run(self) -> None:
         """Until the source says stop."""
-        while self._take():
-            packing = pack(self._waiting, self._budget, time.time())
-            self._waiting = packing.waiting
-            for entry in packing.expired:
-                self._deliver_expired(entry)
-            if packing.batch:
-                self._serve(packing.batch)
+        while self._take(wait=not self._waiting):
+            self._serve_next(self._waiting)
 
-    def _take(self) -> bool:
-        intake = self._source.take(wait=not self._waiting)
+    def _take(self, *, wait: bool) -> bool:
+        intake = None if self._stopped else self._source.take(wait=wait)
         if intake is None:
+            self._stopped = True
             return False
         arrived = (Waiting.of(job, job.left) for job in intake.jobs)
         self._waiting = tuple(e for e in (*self._waiting, *arrived) if e.job.id not in intake.withdrawn)
         return True
 
+    def _serve_next(self, line: Sequence[Waiting]) -> None:
+        """One batch of those in line, who are among the waiting."""
+        others = [entry for entry in self._waiting if entry not in line]
+        packing = pack(line, self._limits.budget, time.time())
+        self._waiting = (*packing.waiting, *others)
+        for entry in packing.expired:
+            self._deliver_expired(entry)
+        if packing.batch:
+            self._serve(packing.batch)
+
     def _serve(self, batch: Sequence[Waiting]) -> None:
-        self._source.begin([entry.job.id for entry in batch])
-        started = time.time()
-        tiles, broken = self._encode(batch)
-        outcomes = _lost(batch, broken)
-        sound = _without(batch, outcomes) if outcomes else batch
-        outcomes |= self._outcomes(sound) if sound else {}
-        forward_ms = (time.time() - started) * 1000
-        computed = {entry.job.id: entry.tokens for entry in sound}
+        self._in_hand.append(batch)
+        self._source.begin([entry.job.id for held in self._in_hand for entry in held])
+        started, result = time.time(), _Result()
+        self._score(batch, result)
+        self._in_hand.pop()
         for entry in batch:
+            done = [c for c in entry.candidates if (entry.job.id, c) in result.outcomes]
             self._source.deliver(
                 Delivery(
                     job=entry.job.id,
-                    outcomes=tuple(outcomes[entry.job.id, candidate] for candidate in entry.candidates),
-                    computed_tokens=computed.get(entry.job.id, 0),
-                    tiles=tiles[entry.job.id],
+                    outcomes=tuple(result.outcomes[entry.job.id, candidate] for candidate in done),
+                    computed_tokens=result.computed[entry.job.id],
+                    tiles=result.tiles[entry.job.id],
                     queue_ms=max(0.0, (started - entry.job.submitted) * 1000),
-                    forward_ms=forward_ms,
+                    forward_ms=(time.time() - started) * 1000,
                 )
             )
+        self._source.count(self._counts())
 
-    def _encode(self, batch: Sequence[Waiting]) -> tuple[dict[str, int], dict[PictureKey, str]]:
-        """Features of all the batch's pictures; returns the tiles encoded for each job, and why pictures failed."""
-        known, self._features = self._features, {}
-        broken: dict[PictureKey, str] = {}
-        tiles: dict[str, int] = {}
-        for entry in batch:
-            fresh = [picture for picture in entry.pictures if self._place(entry.job, picture, known, broken)]
-            tiles[entry.job.id] = sum(picture.tiles for picture in fresh)
-        return tiles, broken
+    def _score(self, batch: Sequence[Waiting], result: _Result) -> None:
+        """All the batch's candidates get an outcome, or are put back because there was too little memory.
 
-    def _place(
-        self,
-        job: Job,
-        picture: JobPicture,
-        known: Mapping[PictureKey, object],
-        broken: dict[PictureKey, str],
-    ) -> bool:
-        """Put a picture's features among the batch's, or why there are none; true when they had to be computed."""
-        key = job.key(picture)
-        if key in self._features or key in broken:
-            return False
-        if key in known:
-            self._features[key] = known[key]
-            return False
+        A forward that raises is tried again in halves until the guilty candidate is alone.
+        """
+        result.outcomes |= _lost(batch, result.broken)
+        batch = _without(batch, result.outcomes)
+        if not batch:
+            return
+        places = [(entry.job.id, candidate) for entry in batch for candidate in entry.candidates]
         try:
-            self._features[key] = self._scorers[job.model].encode(picture, self._contents(picture))
+            logits = self._forward(batch, places, result)
         except DeviceFault:
             raise
+        except OutOfMemory as error:
+            self._make_room(batch, places, result, error)
+        except Exception as error:
+            if len(places) > 1:
+                for half in halves(batch):
+                    self._score(half, result)
+                return
+            log.exception("the forward of job %s, candidate %d failed", *places[0])
+            result.outcomes[places[0]] = _failed(places[0][1], f"its forward failed: {type(error).__name__}")
+        else:
+            if logits is None:
+                self._score(batch, result)
+                return
+            self._limits.succeeded()
+            found = zip(places, logits, strict=True)
+            result.outcomes |= {place: _outcome(place[1], values) for place, values in found}
+
+    def _forward(self, batch: Sequence[Waiting], places: Sequence[Place], result: _Result) -> list[Logits] | None:
+        """None when a picture turned out to be broken, which its candidates have to be told first."""
+        attempt = self._scorers[batch[0].job.model].begin(batch)
+        try:
+            if not self._see(batch, attempt.pictures, result):
+                return None
+            forward = attempt.run(result.features)
+            while True:
+                try:
+                    next(forward)
+                except StopIteration as ended:
+                    logits: list[Logits] = ended.value
+                    break
+                self._let_pass(batch)
+        finally:
+            attempt.close()
+        for (job, _), rows in zip(places, attempt.computed, strict=True):
+            result.computed[job] += rows
+        return logits
+
+    def _let_pass(self, batch: Sequence[Waiting]) -> None:
+        """Between two pieces of a forward, serve what should not wait for its end."""
+        if len(self._in_hand) > 1 or not self._take(wait=False):
+            return
+        rank = min(entry.job.rank for entry in batch)
+        # A forward larger than the budget is one long prompt, which nobody of its own rank should sit behind either.
+        rank += sum(entry.tokens for entry in batch) > self._limits.budget.tokens
+        urgent = [entry for entry in self._waiting if entry.job.rank < rank]
+        if urgent:
+            self._serve_next(urgent)
+
+    def _make_room(
+        self, batch: Sequence[Waiting], places: Sequence[Place], result: _Result, error: OutOfMemory
+    ) -> None:
+        """Try again with a smaller budget; a candidate that is alone already is given up."""
+        self._features.clear()
+        if len(places) == 1:
+            detail = "there is not enough memory for its forward"
+            log.error("job %s, candidate %d: %s: %s", *places[0], detail, error)
+            result.outcomes[places[0]] = _failed(places[0][1], detail)
+            return
+        self._limits.halve(sum(entry.tokens for entry in batch))
+        log.warning("out of memory: a forward now holds %d tokens at most: %s", self._limits.budget.tokens, error)
+        self._waiting = (*batch, *self._waiting)
+
+    def _see(self, batch: Sequence[Waiting], wanted: Collection[PictureKey], result: _Result) -> bool:
+        """Features of all the wanted pictures; false when one of them cannot be had."""
+        shown = [(entry.job, picture) for entry in batch for picture in entry.pictures]
+        for job, picture in shown:
+            key = job.key(picture)
+            if key not in wanted or key in result.features or key in result.broken:
+                continue
+            features = self._features.get(key)
+            if features is None:
+                features = self._encode(job, picture, result)
+            if features is not None:
+                result.features[key] = features
+                self._features.put(key, features)
+        return not any(key in result.broken for key in wanted)
+
+    def _encode(self, job: Job, picture: JobPicture, result: _Result) -> Features | None:
+        """None for a picture that cannot be had, and why among the broken ones."""
+        try:
+            features = self._scorers[job.model].encode(picture, self._contents(picture))
+        except (DeviceFault, OutOfMemory):
+            raise
         except PictureGone:
-            broken[key] = "the picture is no longer stored"
+            result.broken[job.key(picture)] = "the picture is no longer stored"
         except Exception:
             log.exception("a picture of job %s could not be encoded", job.id)
-            broken[key] = "its picture could not be encoded"
-        return key not in broken
+            result.broken[job.key(picture)] = "its picture could not be encoded"
+        else:
+            result.tiles[job.id] += picture.tiles
+            return features
+        return None
+
+    def _counts(self) -> EngineCounts:
+        prefixes = {model: scorer.counts for model, scorer in self._scorers.items()}
+        return EngineCounts(prefixes, self._features.counts, self._limits.budget.tokens)
 
     def _contents(self, picture: JobPicture) -> list[bytes]:
         """Raises PictureGone."""
@@ -136,21 +270,6 @@ class Engine:
                 raise PictureGone
             contents.append(content)
         return contents
-
-    def _outcomes(self, batch: Sequence[Waiting]) -> dict[Place, Outcome]:
-        """A forward that raises is tried again in halves until the guilty candidate is alone."""
-        places = [(entry.job.id, candidate) for entry in batch for candidate in entry.candidates]
-        try:
-            logits = self._scorers[batch[0].job.model].score(batch, self._features)
-        except DeviceFault:
-            raise
-        except Exception as error:
-            if len(places) > 1:
-                first, second = halves(batch)
-                return self._outcomes(first) | self._outcomes(second)
-            log.exception("the forward of job %s, candidate %d failed", *places[0])
-            return {places[0]: _failed(places[0][1], f"its forward failed: {type(error).__name__}")}
-        return {place: _outcome(place[1], values) for place, values in zip(places, logits, strict=True)}
 
     def _deliver_expired(self, entry: Waiting) -> None:
         detail = "the deadline passed before it was run"

@@ -16,12 +16,13 @@ import torch
 
 from models.checkpoint import CheckpointError, weights_digest
 from models.registry import identify
+from models.weights import stored_tensors
 from service.batching import Budget
 from service.engine import Engine, Scorer
 from service.job import EngineModel
 from service.queue.frames import Configure, Loading, Ready, StartFailed
 from service.queue.pipe import PipeSource
-from service.scorers import load_scorer
+from service.scorers import Running, load_scorer
 
 
 def resolve_device(device: str) -> torch.device:
@@ -35,23 +36,34 @@ def resolve_device(device: str) -> torch.device:
     return torch.device(device)
 
 
-def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """`auto` is float32 on a processor, where it is exact, and bfloat16 on a GPU."""
-    if dtype == "auto":
-        return torch.float32 if device.type == "cpu" else torch.bfloat16
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[dtype]
+def resolve_dtype(dtype: str, device: torch.device, directory: Path) -> torch.dtype:
+    """`auto` is bfloat16 on a GPU. On a processor it is what the checkpoint is stored in: float32, in which scores
+    are exact, or bfloat16 where the processor multiplies it. Raises CheckpointError.
+    """
+    if dtype != "auto":
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16}[dtype]
+    if device.type != "cpu":
+        return torch.bfloat16
+    halves = {stored.dtype for stored in stored_tensors(directory).values()} <= {"BF16", "F16"}
+    return torch.bfloat16 if halves and _multiplies_bfloat16() else torch.float32
+
+
+def _multiplies_bfloat16() -> bool:
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def load_models(configure: Configure, source: PipeSource) -> tuple[dict[str, Scorer], Ready]:
     """Load every model, telling the gateway how far it is. Raises CheckpointError."""
     device = resolve_device(configure.device)
-    dtype = resolve_dtype(configure.dtype, device)
+    share = configure.prefix_cache_bytes // len(configure.models)
     scorers: dict[str, Scorer] = {}
     loaded: list[EngineModel] = []
     for model in configure.models:
         directory = Path(model.directory)
         report = partial(_report, source, model.name)
-        scorers[model.name] = load_scorer(identify(directory), directory, dtype, device, report)
+        dtype = resolve_dtype(configure.dtype, device, directory)
+        running = Running(device, dtype, share, configure.batch_invariant)
+        scorers[model.name] = load_scorer(identify(directory), directory, running, report)
         loaded.append(EngineModel(model.name, weights_digest(directory), str(dtype).removeprefix("torch.")))
     return scorers, Ready(tuple(loaded))
 
@@ -84,7 +96,8 @@ def main(arguments: Sequence[str]) -> int:
         source.send(StartFailed(str(error)))
         return 1
     source.send(ready)
-    Engine(scorers, source, Budget(configure.batch_tokens, configure.batch_tiles)).run()
+    budget = Budget(configure.batch_tokens, configure.batch_tiles)
+    Engine(scorers, source, budget, configure.vision_cache_bytes).run()
     return 0
 
 

@@ -95,7 +95,7 @@ class Gateway:
             self._configuration(models), self.settings.log_level, self._on_engine, self._engine_module
         )
         await self.queue.start()
-        catalogue = Catalogue(models, self.queue.models())
+        catalogue = Catalogue(models, self.queue.models(), batch_invariant=self.settings.batch_invariant)
         scoring = Scoring(self.settings, self.queue, self.images, self.metrics, catalogue)
         self.canaries = Canaries(scoring)
         await self.canaries.learn()
@@ -120,4 +120,7 @@ class Gateway:
             threads=settings.threads,
             batch_tokens=settings.batch_tokens,
             batch_tiles=settings.batch_tiles,
+            prefix_cache_bytes=settings.prefix_cache_bytes,
+            vision_cache_bytes=settings.vision_cache_bytes,
+            batch_invariant=settings.batch_invariant,
         )

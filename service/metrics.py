@@ -2,6 +2,8 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from service.cache_metrics import CacheCollector
+
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900)
 
@@ -41,6 +43,9 @@ class Metrics:
             "steelyard_forward_seconds", "One forward", registry=registry, buckets=_SECONDS
         )
         self.image_bytes = Gauge("steelyard_image_store_bytes", "Bytes of pictures kept", registry=registry)
+        # The engine counts; its counts start anew with it, as those of a process do.
+        self.caches = CacheCollector()
+        registry.register(self.caches)
         self.engine_restarts = Gauge("steelyard_engine_restarts", "Engine processes started again", registry=registry)
 
     def render(self) -> bytes:

@@ -1,34 +1,51 @@
 """The families' networks as the engine drives them."""
 
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial, wraps
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
+import numpy as np
 import torch
 
 from models.candidate import Candidate, PlacedPicture
 from models.ixc_reward import network as ixc_reward
 from models.ixc_reward.frames import compose
 from models.ixc_reward.layout import lay_out_across, lay_out_frames, pad
+from models.prefix_cache import CacheCounts
 from models.registry import Family
 from models.tiling import cut, open_rgb
+from models.token_tree import picture_keys
+from models.tree_scorer import Prompt, TreeScorer
 from models.visual_prm import network as visual_prm
 from service.batching import Waiting
-from service.engine import DeviceFault, Logits, Scorer
+from service.engine import Attempt, DeviceFault, Features, Logits, OutOfMemory, Scorer
 from service.job import Job, JobPicture, PictureKey
 
 Params = ParamSpec("Params")
 Result = TypeVar("Result")
 # Bytes of the weights read so far, and of all.
 Progress = Callable[[int, int], None]
+# More than a prefix cache holds pictures of.
+_PICTURES_KNOWN = 65_536
 
 
-def load_scorer(
-    family: Family, directory: Path, dtype: torch.dtype, device: torch.device, progress: Progress
-) -> Scorer:
+@dataclass(frozen=True, slots=True)
+class Running:
+    """How a model is to run: on what, in which type, with how many bytes of prefix cache."""
+
+    device: torch.device
+    dtype: torch.dtype
+    cache_bytes: int
+    batch_invariant: bool
+
+
+def load_scorer(family: Family, directory: Path, running: Running, progress: Progress) -> Scorer:
     """Raises CheckpointError."""
-    return _LOAD[family.name](directory, dtype, device, progress)
+    return _LOAD[family.name](directory, running, progress)
 
 
 def _raising_device_faults(method: Callable[Params, Result]) -> Callable[Params, Result]:
@@ -38,12 +55,32 @@ def _raising_device_faults(method: Callable[Params, Result]) -> Callable[Params,
     def guarded(*args: Params.args, **kwargs: Params.kwargs) -> Result:
         try:
             return method(*args, **kwargs)
-        except torch.OutOfMemoryError:
-            raise
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            raise OutOfMemory(str(error)) from error
         except torch.AcceleratorError as error:
             raise DeviceFault(str(error)) from error
+        except RuntimeError as error:
+            # What the processor's allocator raises has no class of its own.
+            if "not enough memory" in str(error) or "can't allocate memory" in str(error):
+                raise OutOfMemory(str(error)) from error
+            raise
 
     return guarded
+
+
+class PictureNumbers:
+    """A number for every picture that a model sees, never given twice; the oldest are forgotten."""
+
+    def __init__(self, most: int = _PICTURES_KNOWN) -> None:
+        self._most, self._numbers, self._next = most, OrderedDict[PictureKey, int](), itertools.count()
+
+    def of(self, key: PictureKey) -> int:
+        if key not in self._numbers:
+            self._numbers[key] = next(self._next)
+        self._numbers.move_to_end(key)
+        if len(self._numbers) > self._most:
+            self._numbers.popitem(last=False)
+        return self._numbers[key]
 
 
 class NetworkScorer:
@@ -52,12 +89,17 @@ class NetworkScorer:
     def __init__(
         self,
         see: Callable[[JobPicture, Sequence[bytes]], torch.Tensor],
-        score: Callable[[Sequence[Candidate]], list[Logits]],
+        tree: TreeScorer,
         score_plain: Callable[[Candidate], torch.Tensor],
     ) -> None:
         self._see = see
-        self._score = score
+        self._tree = tree
         self._score_plain = score_plain
+        self._numbers = PictureNumbers()
+
+    @property
+    def counts(self) -> CacheCounts:
+        return self._tree.counts
 
     @_raising_device_faults
     @torch.inference_mode()
@@ -65,36 +107,105 @@ class NetworkScorer:
         return self._see(picture, contents)
 
     @_raising_device_faults
-    @torch.inference_mode()
-    def score(self, batch: Sequence[Waiting], features: Mapping[PictureKey, object]) -> list[Logits]:
-        candidates = [_candidate(entry.job, index, features) for entry in batch for index in entry.candidates]
+    def begin(self, batch: Sequence[Waiting]) -> "Attempt":
         if batch[0].job.plain:
-            return [self._score_plain(candidate).cpu().numpy() for candidate in candidates]
-        return self._score(candidates)
+            return _PlainAttempt(batch, self._score_plain)
+        return _PackedAttempt(batch, self._tree, self._numbers)
 
 
-def _candidate(job: Job, index: int, features: Mapping[PictureKey, object]) -> Candidate:
-    placed = []
+class _PackedAttempt:
+    """One packed forward over a batch."""
+
+    def __init__(self, batch: Sequence[Waiting], tree: TreeScorer, numbers: PictureNumbers) -> None:
+        keys = {key for entry in batch for key in map(entry.job.key, entry.pictures)}
+        known = {key: numbers.of(key) for key in keys}
+        self._scoring = tree.begin([_prompt(e.job, index, known) for e in batch for index in e.candidates])
+        wanted = set(self._scoring.pictures)
+        self._wanted = {key: number for key, number in known.items() if number in wanted}
+
+    @property
+    def pictures(self) -> Collection[PictureKey]:
+        return self._wanted.keys()
+
+    @property
+    def computed(self) -> Sequence[int]:
+        return self._scoring.computed
+
+    def run(self, features: Mapping[PictureKey, Features]) -> Generator[None, None, list[Logits]]:
+        return _guarded(self._scoring.run({n: _tensor(features[key]) for key, n in self._wanted.items()}))
+
+    def close(self) -> None:
+        self._scoring.close()
+
+
+class _PlainAttempt:
+    """Each candidate by the oracle."""
+
+    def __init__(self, batch: Sequence[Waiting], score: Callable[[Candidate], torch.Tensor]) -> None:
+        self._batch, self._score = batch, score
+        self.pictures: Collection[PictureKey] = {e.job.key(picture) for e in batch for picture in e.pictures}
+        self.computed: Sequence[int] = [e.job.tokens(index) for e in batch for index in e.candidates]
+
+    def run(self, features: Mapping[PictureKey, Features]) -> Generator[None, None, list[Logits]]:
+        return _guarded(self._run(features))
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _run(self, features: Mapping[PictureKey, Features]) -> Generator[None, None, list[Logits]]:
+        logits = []
+        for entry in self._batch:
+            for index in entry.candidates:
+                logits.append(self._score(_candidate(entry.job, index, features)).cpu().numpy())
+                yield
+        return logits
+
+
+def _guarded(forward: Generator[None, None, list[Logits]]) -> Generator[None, None, list[Logits]]:
+    """Faults of the device as the engine knows them; torch's mode is set for each piece, as others run between."""
+    step = _raising_device_faults(torch.inference_mode()(lambda: next(forward)))
+    while True:
+        try:
+            step()
+        except StopIteration as ended:
+            logits: list[Logits] = ended.value
+            return logits
+        yield
+
+
+def _prompt(job: Job, index: int, numbers: Mapping[PictureKey, int]) -> Prompt:
+    keys = job.ids(index).astype(np.int64)
     for picture in job.pictures_of(index):
-        rows = features[job.key(picture)]
-        assert isinstance(rows, torch.Tensor)
-        placed.append(PlacedPicture(picture.offset, rows))
-    return Candidate(job.ids(index), job.readouts(index), tuple(placed))
+        rows = picture_keys(numbers[job.key(picture)], picture.tokens)
+        keys[picture.offset : picture.offset + picture.tokens] = rows
+    return Prompt(keys, job.readouts(index))
 
 
-def _load_visual_prm(directory: Path, dtype: torch.dtype, device: torch.device, progress: Progress) -> NetworkScorer:
-    model = visual_prm.load(directory, dtype, device, progress)
+def _candidate(job: Job, index: int, features: Mapping[PictureKey, Features]) -> Candidate:
+    pictures = job.pictures_of(index)
+    placed = tuple(PlacedPicture(picture.offset, _tensor(features[job.key(picture)])) for picture in pictures)
+    return Candidate(job.ids(index), job.readouts(index), placed)
+
+
+def _tensor(features: Features) -> torch.Tensor:
+    assert isinstance(features, torch.Tensor)
+    return features
+
+
+def _load_visual_prm(directory: Path, running: Running, progress: Progress) -> NetworkScorer:
+    model = visual_prm.load(directory, running.dtype, running.device, progress)
 
     def see(picture: JobPicture, contents: Sequence[bytes]) -> torch.Tensor:
         (content,) = contents
         tiles = cut(open_rgb(content), picture.grid, model.spec.tile_size, model.spec.thumbnail)
         return visual_prm.picture_features(model, tiles)
 
-    return NetworkScorer(see, partial(visual_prm.score, model), partial(visual_prm.score_plain, model))
+    tree = TreeScorer(model.decoder, model.labels, running.cache_bytes, invariant=running.batch_invariant)
+    return NetworkScorer(see, tree, partial(visual_prm.score_plain, model))
 
 
-def _load_ixc_reward(directory: Path, dtype: torch.dtype, device: torch.device, progress: Progress) -> NetworkScorer:
-    model = ixc_reward.load(directory, dtype, device, progress)
+def _load_ixc_reward(directory: Path, running: Running, progress: Progress) -> NetworkScorer:
+    model = ixc_reward.load(directory, running.dtype, running.device, progress)
     tile_size = model.spec.tile_size
 
     def see(picture: JobPicture, contents: Sequence[bytes]) -> torch.Tensor:
@@ -107,7 +218,8 @@ def _load_ixc_reward(directory: Path, dtype: torch.dtype, device: torch.device, 
             layout = lay_out_across(*image.size, tile_size, max(picture.grid))
         return ixc_reward.picture_features(model, pad(image, layout))
 
-    return NetworkScorer(see, partial(ixc_reward.score, model), partial(ixc_reward.score_plain, model))
+    tree = TreeScorer(model.decoder, model.head, running.cache_bytes, invariant=running.batch_invariant)
+    return NetworkScorer(see, tree, partial(ixc_reward.score_plain, model))
 
 
 # By the family's name in the registry.

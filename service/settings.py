@@ -32,9 +32,9 @@ class Settings(BaseModel):
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 picks a free one")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the models live")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="auto is float32 on a CPU, bfloat16 on a GPU"
+        "auto", description="auto is bfloat16 on a GPU; on a CPU it is the checkpoint's, where the CPU multiplies it"
     )
-    batch_invariant: bool = Field(False, description="the same bits whatever the batch (not in this version)")
+    batch_invariant: bool = Field(False, description="the same bits whatever the batch, the order and the caches")
     queue: str = Field("memory", description="memory, or redis://… (not in this version)")
     max_tokens: int | None = Field(None, ge=1, description="longest prompt scored; default 4 × max_position_embeddings")
     api_key: tuple[str, ...] = Field((), description="keys callers must bear, repeatable; none means open")
@@ -55,6 +55,10 @@ class Settings(BaseModel):
     replay_s: float = Field(600.0, gt=0, description="seconds that an answer is kept for a repeated id")
     replay_bytes: int = Field(256 * MIB, ge=0, description="bytes of answers kept for repeated ids")
 
+    prefix_cache_bytes: int = Field(
+        512 * MIB, ge=0, description="keys and values kept of prompts, by all models together; 0 keeps none"
+    )
+    vision_cache_bytes: int = Field(256 * MIB, ge=0, description="pictures' features kept; 0 keeps none")
     batch_tokens: int = Field(16_384, ge=1, description="tokens in one forward")
     batch_tiles: int = Field(64, ge=1, description="tiles in one forward")
     threads: int | None = Field(None, ge=1, description="threads of the engine on a CPU; default one a core")
@@ -81,13 +85,6 @@ class Settings(BaseModel):
         if any(not key.strip() for key in keys):
             raise ValueError("a key must not be empty")
         return keys
-
-    @field_validator("batch_invariant")
-    @classmethod
-    def _no_invariance(cls, value: bool) -> bool:
-        if value:
-            raise ValueError("batch-invariant scoring is not in this version")
-        return value
 
     @field_validator("queue")
     @classmethod

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from service.engine_counts import EngineCounts
 from service.job import Delivery, EngineModel, Job
 
 
@@ -54,3 +55,7 @@ class Source(Protocol):
         ...
 
     def deliver(self, delivery: Delivery) -> None: ...
+
+    def count(self, counts: EngineCounts) -> None:
+        """Say what the caches have done so far."""
+        ...

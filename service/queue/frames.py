@@ -5,6 +5,7 @@ A frame is four bytes of length, then msgpack.
 
 import msgspec
 
+from service.engine_counts import EngineCounts
 from service.job import Delivery, EngineModel, Job
 
 LENGTH_BYTES = 4
@@ -26,6 +27,9 @@ class Configure(msgspec.Struct, frozen=True, tag=True):
     threads: int | None
     batch_tokens: int
     batch_tiles: int
+    prefix_cache_bytes: int
+    vision_cache_bytes: int
+    batch_invariant: bool
 
 
 class Submit(msgspec.Struct, frozen=True, tag=True):
@@ -79,8 +83,12 @@ class Delivered(msgspec.Struct, frozen=True, tag=True):
     delivery: Delivery
 
 
+class Counted(msgspec.Struct, frozen=True, tag=True):
+    counts: EngineCounts
+
+
 ToEngine = Configure | Submit | Withdraw | Blob | Stop
-ToGateway = Loading | Ready | StartFailed | Fetch | Began | Delivered
+ToGateway = Loading | Ready | StartFailed | Fetch | Began | Delivered | Counted
 
 _encoder = msgspec.msgpack.Encoder()
 _to_engine: msgspec.msgpack.Decoder[ToEngine] = msgspec.msgpack.Decoder(ToEngine)

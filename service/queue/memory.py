@@ -13,12 +13,14 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 
 from service.batching import ALONE_AFTER_DEATHS
 from service.engine_child import EngineChild, EngineStartError
+from service.engine_counts import EngineCounts
 from service.job import Delivery, EngineModel, Job, Outcome
 from service.queue import QueueUnavailable
 from service.queue.frames import (
     Began,
     Blob,
     Configure,
+    Counted,
     Delivered,
     Fetch,
     Loading,
@@ -70,6 +72,8 @@ class MemoryQueue:
         self._closing = False
         self._trouble: str | None = None
         self.restarts = 0
+        # What the engine said last of its caches; a new engine starts from nothing.
+        self.counts: EngineCounts | None = None
         # What the engine is doing before it is ready, for people.
         self.progress = "the engine process is starting"
 
@@ -196,6 +200,8 @@ class MemoryQueue:
                 self._in_hand = set(jobs) & self._tickets.keys()
             case Delivered(delivery):
                 self._hand_out(delivery)
+            case Counted(counts):
+                self.counts = counts
 
     def _report(self, model: str, done: int, total: int) -> None:
         """Once for each tenth, so that a large model shows that it is coming and a small one stays silent."""

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Sequence
 from typing import BinaryIO
 
+from service.engine_counts import EngineCounts
 from service.job import Delivery, Job
 from service.queue import Intake
 from service.queue.frames import (
@@ -13,6 +14,7 @@ from service.queue.frames import (
     Began,
     Blob,
     Configure,
+    Counted,
     Delivered,
     Fetch,
     Stop,
@@ -86,6 +88,9 @@ class PipeSource:
 
     def deliver(self, delivery: Delivery) -> None:
         self.send(Delivered(delivery))
+
+    def count(self, counts: EngineCounts) -> None:
+        self.send(Counted(counts))
 
     def _read(self) -> None:
         try:

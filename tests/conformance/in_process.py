@@ -18,11 +18,12 @@ from service.batching import Budget
 from service.catalogue import Catalogue
 from service.encoding import read_model
 from service.engine import Engine, Scorer
+from service.engine_counts import EngineCounts
 from service.images import ImageStore
 from service.job import Delivery, EngineModel, Job
 from service.metrics import Metrics
 from service.queue import Intake
-from service.scorers import load_scorer
+from service.scorers import Running, load_scorer
 from service.scoring import Scoring
 from service.settings import Settings
 from service.step_model import StepModel
@@ -59,6 +60,9 @@ class OneTake:
 
     def deliver(self, delivery: Delivery) -> None:
         self.deliveries[delivery.job].append(delivery)
+
+    def count(self, counts: EngineCounts) -> None:
+        pass
 
 
 class LocalQueue:
@@ -97,10 +101,19 @@ class LocalQueue:
 class InProcess:
     """One checkpoint of either family, scored in this process."""
 
-    def __init__(self, checkpoint: Path, dtype: str, batch_tokens: int = 16_384) -> None:
+    def __init__(
+        self,
+        checkpoint: Path,
+        dtype: str,
+        batch_tokens: int = 16_384,
+        cache_bytes: int = 2**26,
+        *,
+        batch_invariant: bool = False,
+    ) -> None:
         self.gateway_model = read_model(NAME, Checkpoint(checkpoint), None)
-        loaded = (checkpoint, _DTYPES[dtype], torch.device("cpu"), lambda _done, _total: None)
-        self._queue = LocalQueue(load_scorer(identify(checkpoint), *loaded), dtype, batch_tokens)
+        running = Running(torch.device("cpu"), _DTYPES[dtype], cache_bytes, batch_invariant)
+        scorer = load_scorer(identify(checkpoint), checkpoint, running, lambda _done, _total: None)
+        self._queue = LocalQueue(scorer, dtype, batch_tokens)
         self._images = ImageStore(budget_bytes=2**30, ttl_s=3600, max_image_bytes=2**26, max_pixels=10**8)
 
     def __enter__(self) -> Self:
@@ -162,7 +175,15 @@ class InProcess:
 class VisualPRMInProcess(InProcess):
     """A VisualPRM checkpoint, whose prompts, tiles and features can be looked at, too."""
 
-    def __init__(self, checkpoint: Path, dtype: str, batch_tokens: int = 16_384) -> None:
+    def __init__(
+        self,
+        checkpoint: Path,
+        dtype: str,
+        batch_tokens: int = 16_384,
+        cache_bytes: int = 2**26,
+        *,
+        batch_invariant: bool = False,
+    ) -> None:
         super().__init__(checkpoint, dtype, batch_tokens)
         assert isinstance(self.gateway_model, StepModel)
         self._step_model = self.gateway_model

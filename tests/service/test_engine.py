@@ -2,13 +2,15 @@
 
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 
 import numpy as np
 import pytest
 
+from models.prefix_cache import CacheCounts
 from service.batching import Budget, Waiting
-from service.engine import DeviceFault, Engine, Logits
+from service.engine import DeviceFault, Engine, Features, Logits
+from service.engine_counts import EngineCounts
 from service.job import Delivery, Job, JobCandidate, JobPicture, Outcome, PictureKey
 from service.queue import Intake
 
@@ -38,6 +40,9 @@ class Script:
     def deliver(self, delivery: Delivery) -> None:
         self.delivered.append(delivery)
 
+    def count(self, counts: EngineCounts) -> None:
+        self.counts = counts
+
     def outcomes(self, job: str) -> dict[int, Outcome]:
         return {o.candidate: o for delivery in self.delivered if delivery.job == job for o in delivery.outcomes}
 
@@ -50,19 +55,42 @@ class Halver:
         self.encoded: list[str] = []
         self.batches: list[int] = []
 
-    def encode(self, picture: JobPicture, contents: Sequence[bytes]) -> object:
+    counts = CacheCounts(looked_up=0, hit=0, evicted=0, held=0, capacity=0)
+
+    def encode(self, picture: JobPicture, contents: Sequence[bytes]) -> Features:
         if b"broken" in contents:
             raise ValueError("broken picture")
         self.encoded += picture.digests
-        return contents
+        return np.zeros(4, np.float32)
 
-    def score(self, batch: Sequence[Waiting], features: Mapping[PictureKey, object]) -> list[Logits]:
-        firsts = [entry.job.ids(c)[0] for entry in batch for c in entry.candidates]
-        self.batches.append(len(firsts))
+    def begin(self, batch: Sequence[Waiting]) -> "Halves":
+        return Halves(self, batch)
+
+    def score(self, firsts: Sequence[int]) -> list[Logits]:
         if set(firsts) & set(self._poison):
             raise RuntimeError("poisoned")
-        assert all(entry.job.key(p) in features for entry in batch for p in entry.job.pictures)
         return [np.array([[np.nan if first == 99 else first / 2, 0.0]], np.float32) for first in firsts]
+
+
+class Halves:
+    """A forward of a Halver, in three pieces."""
+
+    def __init__(self, scorer: Halver, batch: Sequence[Waiting]) -> None:
+        self._scorer, self._batch = scorer, batch
+        self.pictures = {entry.job.key(picture) for entry in batch for picture in entry.pictures}
+        self.computed = [entry.job.tokens(c) for entry in batch for c in entry.candidates]
+        self.closed = False
+
+    def run(self, features: Mapping[PictureKey, Features]) -> Generator[None, None, list[Logits]]:
+        assert features.keys() >= self.pictures
+        firsts = [int(entry.job.ids(c)[0]) for entry in self._batch for c in entry.candidates]
+        self._scorer.batches.append(len(firsts))
+        yield
+        yield
+        return self._scorer.score(firsts)
+
+    def close(self) -> None:
+        self.closed = True
 
 
 def job(name: str, *firsts: int, deadline: float | None = None, pictures: tuple[JobPicture, ...] = ()) -> Job:
@@ -71,8 +99,8 @@ def job(name: str, *firsts: int, deadline: float | None = None, pictures: tuple[
     return Job(name, "prm", 1, time.time(), deadline, b"", candidates, pictures)
 
 
-def run(script: Script, scorer: Halver, tokens: int = 1000) -> Script:
-    Engine({"prm": scorer}, script, Budget(tokens, 100)).run()
+def run(script: Script, scorer: Halver, tokens: int = 1000, feature_bytes: int = 1024) -> Script:
+    Engine({"prm": scorer}, script, Budget(tokens, 100), feature_bytes).run()
     return script
 
 
@@ -107,7 +135,7 @@ def test_a_forward_that_raises_fails_the_guilty_candidate_alone() -> None:
 
 def test_a_device_fault_is_nobodys_fault_and_ends_the_engine() -> None:
     class Broken(Halver):
-        def score(self, batch: Sequence[Waiting], features: Mapping[PictureKey, object]) -> list[Logits]:
+        def score(self, firsts: Sequence[int]) -> list[Logits]:
             raise DeviceFault("illegal memory access")
 
     script = Script(arrive(job("a", 1, 2)))
@@ -187,7 +215,7 @@ def test_a_broken_picture_is_tried_once_a_batch_however_many_bring_it() -> None:
     tried = []
 
     class Counting(Halver):
-        def encode(self, picture: JobPicture, contents: Sequence[bytes]) -> object:
+        def encode(self, picture: JobPicture, contents: Sequence[bytes]) -> Features:
             tried.append(picture)
             return super().encode(picture, contents)
 

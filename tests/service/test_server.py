@@ -332,9 +332,9 @@ def test_ndjson_refuses_with_an_error_status(api: httpx2.Client) -> None:
 
 def test_a_repeated_id_gets_the_same_answer_and_is_computed_once(server: Running, api: httpx2.Client) -> None:
     before = server.samples()
-    first = post(api, id="again", candidates=[TEXT, STEPS])
+    first = post(api, id="again", candidates=["seen nowhere else", STEPS])
     between = server.samples()
-    second = post(api, id="again", candidates=[TEXT, STEPS])
+    second = post(api, id="again", candidates=["seen nowhere else", STEPS])
     after = server.samples()
     assert first.content == second.content
     computed = "steelyard_tokens_total{how=computed,model=visualprm}"

@@ -1,0 +1,57 @@
+"""A linear map with what follows it: the activation, a product or a residual sum, while its output is in registers."""
+
+import torch
+from torch.nn import functional
+
+
+def fused_linear_reference(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    *,
+    silu: bool = False,
+    times: torch.Tensor | None = None,
+    plus: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """x (tokens, in), `weight` (out, in), `bias` (out,) → (tokens, out): W x + b, then silu, or times, or plus."""
+    y = functional.linear(x, weight, bias)
+    if silu:
+        return functional.silu(y)
+    if times is not None:
+        return y * times
+    return y if plus is None else y + plus
+
+
+def fused_linear(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    *,
+    silu: bool = False,
+    times: torch.Tensor | None = None,
+    plus: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """`fused_linear_reference` by whatever is fastest on x's device; on a processor oneDNN fuses what follows.
+
+    Its sums are rounded once, after what follows, where the reference rounds twice.
+    """
+    other = times if times is not None else plus
+    if not _has_onednn(x) or not (silu or other is not None):
+        return fused_linear_reference(x, weight, bias, silu=silu, times=times, plus=plus)
+    pointwise = torch.ops.mkldnn._linear_pointwise
+    fused: torch.Tensor
+    if other is None:
+        fused = pointwise(x, weight, bias, "swish", [], "")
+    else:
+        fused = pointwise.binary(x, other, weight, bias, "add" if times is None else "mul")
+    return fused
+
+
+# The compiler's own operators, which a torch built without oneDNN lacks.
+_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+_ONEDNN_BFLOAT16 = _ONEDNN and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def _has_onednn(x: torch.Tensor) -> bool:
+    known = _ONEDNN_BFLOAT16 if x.dtype == torch.bfloat16 else _ONEDNN and x.dtype == torch.float32
+    return x.device.type == "cpu" and known

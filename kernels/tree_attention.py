@@ -1,0 +1,194 @@
+"""Grouped-query attention of a token tree's rows: each sees its ancestors, held or new, and itself."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.nn import functional
+
+# In batch-invariant mode: products of fewer rows add up in another order, and sums go over spans of keys.
+_ROWS, _SPAN = 16, 128
+
+
+class Block(Protocol):
+    """Query rows from `first` to `last` and the keys that any of them sees: slots as -1 - slot, and new rows.
+
+    All see the leading keys; `visible` (rows, tail) says who sees which of the last `tail` ones.
+    """
+
+    @property
+    def first(self) -> int: ...
+    @property
+    def last(self) -> int: ...
+    @property
+    def keys(self) -> npt.NDArray[np.int64]: ...
+    @property
+    def visible(self) -> npt.NDArray[np.bool_]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Keys and values of one layer: (kv_heads, tokens, head_dim) each."""
+
+    keys: torch.Tensor
+    values: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Gather:
+    """A block made ready for a device, for all layers of a forward.
+
+    `bias` (rows, tail) hides keys; it may have more rows than the block, and `length` more keys, which nobody sees.
+    `run` is the range of new rows that all its keys are, or None. Otherwise they are copied together: those before
+    `kept` are there from the block before, then `pieces`
+    are copied. With a `span`, a row's sums have an order that only its own keys decide.
+    """
+
+    first: int
+    last: int
+    length: int
+    bias: torch.Tensor
+    run: tuple[int, int] | None
+    pieces: tuple["Piece", ...] = ()
+    span: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Piece:
+    """Keys from `place` on: `source` indexes held slots or new rows, a slice where they are consecutive."""
+
+    place: int
+    count: int
+    is_held: bool
+    source: slice | torch.Tensor
+
+
+def tree_attention_reference(q: torch.Tensor, new: Held, held: Held, blocks: Sequence[Block]) -> torch.Tensor:
+    """q (rows, heads, head_dim), scaled already → (rows, heads, head_dim). Softmax in float32.
+
+    Materialises (heads, rows, keys) for each block.
+    """
+    outputs = []
+    for block in blocks:
+        keys, values = (_pick(n, h, block.keys) for n, h in ((new.keys, held.keys), (new.values, held.values)))
+        groups = q.shape[1] // len(keys)
+        scores = q[block.first : block.last].transpose(0, 1) @ keys.repeat_interleave(groups, 0).transpose(1, 2)
+        hidden = np.zeros((block.last - block.first, len(block.keys)), np.bool_)
+        hidden[:, len(block.keys) - block.visible.shape[1] :] = ~block.visible
+        masked = scores.float().masked_fill(torch.tensor(hidden, device=q.device), float("-inf"))
+        outputs.append((masked.softmax(-1).to(q.dtype) @ values.repeat_interleave(groups, 0)).transpose(0, 1))
+    return torch.cat(outputs)
+
+
+def prepare(
+    blocks: Sequence[Block], dtype: torch.dtype, device: torch.device, *, invariant: bool = False
+) -> list[Gather]:
+    """What a forward's layers share: masks and indices on the device."""
+    ready: list[Gather] = []
+    filled: npt.NDArray[np.int64] = np.empty(0, np.int64)
+    for block in blocks:
+        count, tail = block.visible.shape
+        rows, padding = (-count % _ROWS, -len(block.keys) % _SPAN) if invariant else (0, 0)
+        bias = torch.full((count + rows, tail + padding), float("-inf"), dtype=dtype)
+        bias[:count, :tail].masked_fill_(torch.from_numpy(block.visible), 0)
+        bias[count:, :tail] = 0
+        run = None if invariant else _as_run(block.keys)
+        pieces: tuple[Piece, ...] = ()
+        if run is None:
+            pieces = tuple(_pieces(block.keys, _alike(filled, block.keys), device))
+            filled = block.keys
+        length = len(block.keys) + padding
+        ready.append(Gather(block.first, block.last, length, bias.to(device), run, pieces, _SPAN if invariant else 0))
+    return ready
+
+
+def tree_attention(q: torch.Tensor, new: Held, held: Held, blocks: Sequence[Gather]) -> Iterator[torch.Tensor]:
+    """`tree_attention_reference` of prepared blocks by whatever is fastest on q's device; one block at a time.
+
+    One softmax over all of a row's keys, so nothing has to be merged. Yields (block rows, heads, head_dim).
+    """
+    width, groups = q.shape[2], q.shape[1] // len(new.keys)
+    longest = max((block.length for block in blocks if block.run is None), default=0)
+    copied = Held(*(new.keys.new_zeros(len(new.keys), longest, width) for _ in range(2)))
+    for block in blocks:
+        keys, values = _together(block, new, held, copied)
+        rows, count = len(block.bias), block.last - block.first
+        # The query heads of a key-value head become rows: (kv_heads, groups · rows, head_dim).
+        queries = functional.pad(q[block.first : block.last], (0, 0, 0, 0, 0, rows - count))
+        folded = queries.view(rows, -1, groups, width).permute(1, 2, 0, 3).reshape(-1, groups * rows, width)
+        output = q.new_empty(rows, len(folded), groups, width)
+        for head, query in enumerate(folded):
+            weights = _weigh(query, keys[head], block.bias, groups)
+            summed = _sum_values(weights, values[head], block.span)
+            output[:, head] = summed.view(groups, rows, width).transpose(0, 1)
+        yield output.flatten(1, 2)[:count]
+
+
+def _weigh(q: torch.Tensor, keys: torch.Tensor, bias: torch.Tensor, groups: int) -> torch.Tensor:
+    """One key-value head's attention weights, (groups · rows, keys)."""
+    scores = q @ keys.T
+    start = scores.shape[1] - bias.shape[1]
+    # Group by group: a sum that broadcasts over three dimensions is many times slower.
+    for part in scores.chunk(groups):
+        part[:, start:].add_(bias)
+    return functional.softmax(scores, -1)
+
+
+def _sum_values(weights: torch.Tensor, values: torch.Tensor, span: int) -> torch.Tensor:
+    """(rows, keys) by (keys, head_dim), in float32 over spans of keys in their order where a span is given."""
+    if not span:
+        return weights @ values
+    summed = torch.zeros(len(weights), values.shape[1], device=values.device)
+    for start in range(0, len(values), span):
+        summed += weights[:, start : start + span] @ values[start : start + span]
+    return summed.to(values.dtype)
+
+
+def _together(block: Gather, new: Held, held: Held, copied: Held) -> tuple[torch.Tensor, torch.Tensor]:
+    """A block's keys and values, each (kv_heads, keys, head_dim)."""
+    if block.run is not None:
+        first, last = block.run
+        return new.keys[:, first:last], new.values[:, first:last]
+    for piece in block.pieces:
+        source = held if piece.is_held else new
+        place = slice(piece.place, piece.place + piece.count)
+        copied.keys[:, place] = source.keys[:, piece.source]
+        copied.values[:, place] = source.values[:, piece.source]
+    return copied.keys[:, : block.length], copied.values[:, : block.length]
+
+
+def _as_run(keys: npt.NDArray[np.int64]) -> tuple[int, int] | None:
+    first, last = int(keys[0]), int(keys[0]) + len(keys)
+    is_run = first >= 0 and keys[-1] == last - 1 and (np.diff(keys) == 1).all()
+    return (first, last) if is_run else None
+
+
+def _alike(one: npt.NDArray[np.int64], other: npt.NDArray[np.int64]) -> int:
+    length = min(len(one), len(other))
+    differs = one[:length] != other[:length]
+    return int(differs.argmax()) if differs.any() else length
+
+
+def _pieces(keys: npt.NDArray[np.int64], kept: int, device: torch.device) -> list[Piece]:
+    """What has to be copied from `kept` on, cut where slots and rows alternate."""
+    pieces = []
+    is_held = keys < 0
+    cuts = [kept, *(np.flatnonzero(np.diff(is_held[kept:])) + kept + 1).tolist(), len(keys)]
+    for start, stop in pairwise(cuts):
+        if start == stop:
+            continue
+        index = -1 - keys[start:stop] if is_held[start] else keys[start:stop]
+        consecutive = (np.diff(index) == 1).all()
+        source = slice(int(index[0]), int(index[-1]) + 1) if consecutive else torch.tensor(index, device=device)
+        pieces.append(Piece(start, stop - start, bool(is_held[start]), source))
+    return pieces
+
+
+def _pick(new: torch.Tensor, held: torch.Tensor, keys: npt.NDArray[np.int64]) -> torch.Tensor:
+    both = torch.cat([new, held], dim=1)
+    index = np.where(keys < 0, new.shape[1] - 1 - keys, keys)
+    return both[:, torch.tensor(index, device=new.device)]

@@ -1,0 +1,121 @@
+"""Which rows attend to which keys, in blocks that a matrix product is worth. Torch-free."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from models.encoded import common_prefix
+from models.token_tree import Keys, Rows, TokenTree
+
+# A block of scores stays near the processor's caches, and has rows enough for a matrix product.
+_SCORES, _FEWEST_ROWS, _MOST_ROWS = 1 << 20, 16, 512
+# What another block costs, in rows: gathering its keys, and products of few rows.
+_BLOCK_COST = 48
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Block:
+    """Query rows from `first` to `last` and the keys that any of them sees: slots as -1 - slot, and packed rows.
+
+    All see the leading keys; `visible` (rows, tail) says who sees which of the last `tail` ones.
+    """
+
+    first: int
+    last: int
+    keys: Keys
+    visible: npt.NDArray[np.bool_]
+
+    @property
+    def tail(self) -> int:
+        return int(self.visible.shape[1])
+
+
+def plan_blocks(tree: TokenTree, queries_per_key: int, *, merge: bool = True) -> list[Block]:
+    """Blocks of all the tree's rows, in order. Siblings of few rows share a block where that saves work.
+
+    Without `merge` a block's keys are one path's, in the order of its positions, and no other path changes them.
+    """
+    blocks: list[Block] = []
+    gathering: _Gathering | None = None
+    for part in _parts(tree, queries_per_key):
+        joined = gathering.joined(part) if gathering and merge else None
+        if gathering and (joined is None or not joined.is_worth_it(gathering, part)):
+            blocks.append(gathering.block())
+            joined = None
+        gathering = joined or _Gathering([part], len(part.seen), len(part.seen))
+    return [*blocks, gathering.block()] if gathering else blocks
+
+
+def select_queries(blocks: Sequence[Block], rows: Rows) -> list[Block]:
+    """The same for some of the rows alone, ascending: `first` and `last` count in `rows`."""
+    selected = []
+    for block in blocks:
+        start, stop = np.searchsorted(rows, (block.first, block.last)).tolist()
+        if start < stop:
+            visible = block.visible[rows[start:stop] - block.first]
+            selected.append(Block(start, stop, block.keys, visible))
+    return selected
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Part:
+    """Consecutive rows of one node, and what they all see before the first of them."""
+
+    first: int
+    last: int
+    seen: Keys
+
+
+def _parts(tree: TokenTree, queries_per_key: int) -> Iterator[_Part]:
+    for index, node in enumerate(tree.nodes):
+        context = tree.context(index)
+        first = node.row
+        while first < node.rows.stop:
+            seen = np.concatenate([context, np.arange(node.row, first)])
+            most = _SCORES // (queries_per_key * (len(seen) + _MOST_ROWS))
+            last = min(first + min(max(most, _FEWEST_ROWS), _MOST_ROWS), node.rows.stop)
+            yield _Part(first, last, seen)
+            first = last
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Gathering:
+    """Parts for one block: they see `shared` leading keys alike, and `seen` counting each part's own."""
+
+    parts: list[_Part]
+    shared: int
+    seen: int
+
+    @property
+    def rows(self) -> int:
+        return self.parts[-1].last - self.parts[0].first
+
+    @property
+    def cost(self) -> int:
+        """Scores to compute, with a block's own cost."""
+        keys = self.seen - (len(self.parts) - 1) * self.shared + self.rows
+        return (self.rows + _BLOCK_COST) * keys
+
+    def joined(self, part: _Part) -> "_Gathering":
+        shared = common_prefix([self.parts[0].seen[: self.shared], part.seen])
+        return _Gathering([*self.parts, part], shared, self.seen + len(part.seen))
+
+    def is_worth_it(self, before: "_Gathering", part: _Part) -> bool:
+        """Whether one block costs no more than the one before and another for the part."""
+        alone = _Gathering([part], len(part.seen), len(part.seen))
+        return self.rows <= _MOST_ROWS and self.cost <= before.cost + alone.cost
+
+    def block(self) -> Block:
+        first, last = self.parts[0].first, self.parts[-1].last
+        rows = np.arange(first, last)
+        own = np.setdiff1d(np.concatenate([part.seen[self.shared :] for part in self.parts]), rows)
+        tail = np.concatenate([own, rows])
+        visible = np.zeros((last - first, len(tail)), np.bool_)
+        for part in self.parts:
+            start, stop = part.first - first, part.last - first
+            if len(part.seen) > self.shared:
+                visible[start:stop] = np.isin(tail, part.seen[self.shared :])
+            visible[start:stop, len(own) + start : len(own) + stop] = np.tri(stop - start, dtype=np.bool_)
+        return Block(first, last, np.concatenate([self.parts[0].seen[: self.shared], tail]), visible)

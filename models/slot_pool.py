@@ -1,0 +1,27 @@
+"""Keys and values of the tokens that a prefix cache holds, by slot, in every layer."""
+
+import torch
+
+from kernels.tree_attention import Held
+from models.spec import DecoderSpec
+
+
+class SlotPool:
+    """Memory for `slots` tokens, which a processor's system gives page by page as they are first written."""
+
+    def __init__(self, spec: DecoderSpec, slots: int, dtype: torch.dtype, device: torch.device) -> None:
+        shape = (spec.layers, spec.kv_heads, slots, spec.head_dim)
+        self._keys = torch.empty(shape, dtype=dtype, device=device)
+        self._values = torch.empty(shape, dtype=dtype, device=device)
+
+    @staticmethod
+    def token_bytes(spec: DecoderSpec, dtype: torch.dtype) -> int:
+        return 2 * spec.layers * spec.kv_heads * spec.head_dim * dtype.itemsize
+
+    def layer(self, index: int) -> Held:
+        return Held(self._keys[index], self._values[index])
+
+    def write(self, index: int, new: Held, rows: torch.Tensor, slots: torch.Tensor) -> None:
+        """Keep some of a layer's new rows: `rows` and `slots` (count,) int64."""
+        self._keys[index].index_copy_(1, slots, new.keys.index_select(1, rows))
+        self._values[index].index_copy_(1, slots, new.values.index_select(1, rows))
