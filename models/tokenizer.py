@@ -13,6 +13,7 @@ import numpy.typing as npt
 from sentencepiece import SentencePieceProcessor
 
 from models.checkpoint import CheckpointError, Section, read_json
+from models.token_cache import TextKey, TokenCache
 
 Ids = npt.NDArray[np.int32]
 
@@ -55,9 +56,18 @@ class Tokenizer:
 
     Control text is what becomes a control token: the content of an added token, or a piece of the vocabulary
     named `[UNUSED_TOKEN_<n>]`. A lone surrogate is encoded as U+FFFD: it has no UTF-8, so the reference raises.
+
+    With a `cache` the very text that was encoded a while ago, trusted in the same places, is not encoded again.
     """
 
-    def __init__(self, model: SentencePieceProcessor, added: Mapping[str, int], *, add_bos: bool = True) -> None:
+    def __init__(
+        self,
+        model: SentencePieceProcessor,
+        added: Mapping[str, int],
+        *,
+        add_bos: bool = True,
+        cache: TokenCache | None = None,
+    ) -> None:
         pieces: list[str] = model.id_to_piece(list(range(model.get_piece_size())))
         unused = {piece: id_ for id_, piece in enumerate(pieces) if _UNUSED_PIECE.fullmatch(piece)}
         self._model = model
@@ -66,6 +76,8 @@ class Tokenizer:
         self._control = re.compile("|".join(map(re.escape, self._control_ids)) or "(?!)")
         self._word = _word_pattern([*_text_pieces(model, pieces), *added])
         self._known_words: dict[str, bytes] = {}
+        self._cache = cache
+        self._name_in_cache = object()
         self._shares = _shares(pieces)
         self.size = max([len(pieces) - 1, *added.values()]) + 1
         self.bos: Ids = np.array([model.bos_id()] if add_bos else [], np.int32)
@@ -92,10 +104,27 @@ class Tokenizer:
         `literal` spells users' control text out in plain pieces: it is cut behind its first character, and the
         parts are encoded apart. Raises TooManyTokens, without encoding a part whose characters alone prove it.
         """
-        text = "".join([segment.text for segment in segments])
+        text, users = "".join([segment.text for segment in segments]), _user_spans(segments)
+        if self._cache is None or not text:
+            return self._encode(text, users, literal, max_tokens)
+        key: TextKey = (self._name_in_cache, text, literal, tuple(users))
+        known = self._cache.get(key)
+        if known is None:
+            encoded = self._encode(text, users, literal, max_tokens)
+            self._cache.put(key, (encoded.ids.tobytes(), encoded.control))
+            return encoded
+        ids, control = np.frombuffer(known[0], np.int32), known[1]
+        if max_tokens is not None and len(ids) > max_tokens:
+            raise TooManyTokens
+        return EncodedText(ids, control)
+
+    def seam(self, text: str) -> int:
+        """Where the last word of `text` begins: it can be cut there, whatever stands before and after. May be 0."""
+        return len(text) - len(self._word.findall(text)[-1])
+
+    def _encode(self, text: str, users: list[tuple[int, int]], literal: bool, max_tokens: int | None) -> EncodedText:
         if self._control.search(text) is None:
             return EncodedText(self._encode_plain(text, max_tokens), ())
-        users = _user_spans(segments)
         parts, room = [], max_tokens
         for part in self._split(text, users if literal else []):
             parts.append(self._encode_plain(part, room) if isinstance(part, str) else self._alone[part])
@@ -105,10 +134,6 @@ class Tokenizer:
                     raise TooManyTokens
         found = [match.group() for match in self._control.finditer(text) if _overlaps(match, users)]
         return EncodedText(np.concatenate(parts), tuple(dict.fromkeys(found)))
-
-    def seam(self, text: str) -> int:
-        """Where the last word of `text` begins: it can be cut there, whatever stands before and after. May be 0."""
-        return len(text) - len(self._word.findall(text)[-1])
 
     def _split(self, text: str, users: list[tuple[int, int]]) -> Iterator[str | int]:
         """Plain parts, none empty, and control ids in order; control text that overlaps `users` is cut instead."""
@@ -157,7 +182,7 @@ class Tokenizer:
         return int(self._shares[np.frombuffer(text.encode("utf-32-le"), np.uint32)].sum(dtype=np.float64))
 
 
-def load_tokenizer(directory: Path) -> Tokenizer:
+def load_tokenizer(directory: Path, cache: TokenCache | None = None) -> Tokenizer:
     """Read `tokenizer.model` and the JSON files beside it, as transformers 4.37 does.
 
     Raises CheckpointError for a missing or broken file and for settings that are not reproduced here.
@@ -176,7 +201,7 @@ def load_tokenizer(directory: Path) -> Tokenizer:
             raise config.error(flag, "false", True)
     added = _added_tokens(directory, config, model)
     try:
-        return Tokenizer(model, added, add_bos=config.flag("add_bos_token", True))
+        return Tokenizer(model, added, add_bos=config.flag("add_bos_token", True), cache=cache)
     except CheckpointError as error:
         raise CheckpointError(f"{directory}: {error}") from None
 

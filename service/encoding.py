@@ -4,6 +4,7 @@ from models.checkpoint import Checkpoint, tokenizer_digest
 from models.ixc_reward.prompt import MAX_TOKENS, OutcomePrompt
 from models.ixc_reward.spec import read_spec as read_ixc_reward
 from models.registry import Family, identify
+from models.token_cache import TokenCache
 from models.tokenizer import load_tokenizer
 from models.visual_prm.prompt import StepPrompt
 from models.visual_prm.spec import read_spec as read_visual_prm
@@ -15,13 +16,17 @@ from service.step_model import StepModel
 _STRETCH = 4
 
 
-def read_model(name: str, checkpoint: Checkpoint, max_tokens: int | None) -> GatewayModel:
+def read_model(
+    name: str, checkpoint: Checkpoint, max_tokens: int | None, token_cache: TokenCache | None = None
+) -> GatewayModel:
     """What a gateway needs of a checkpoint, whose family tells what it is. Raises CheckpointError."""
     family = identify(checkpoint.directory)
-    return _READ[family.name](name, checkpoint, family, max_tokens)
+    return _READ[family.name](name, checkpoint, family, max_tokens, token_cache)
 
 
-def _read_visual_prm(name: str, checkpoint: Checkpoint, family: Family, max_tokens: int | None) -> StepModel:
+def _read_visual_prm(
+    name: str, checkpoint: Checkpoint, family: Family, max_tokens: int | None, token_cache: TokenCache | None
+) -> StepModel:
     directory = checkpoint.directory
     spec = read_visual_prm(directory)
     return StepModel(
@@ -32,11 +37,13 @@ def _read_visual_prm(name: str, checkpoint: Checkpoint, family: Family, max_toke
         tokenizer_digest=tokenizer_digest(directory),
         max_tokens=max_tokens or _STRETCH * spec.decoder.rope.max_positions,
         spec=spec,
-        prompt=StepPrompt(spec, load_tokenizer(directory)),
+        prompt=StepPrompt(spec, load_tokenizer(directory, token_cache)),
     )
 
 
-def _read_ixc_reward(name: str, checkpoint: Checkpoint, family: Family, max_tokens: int | None) -> OutcomeModel:
+def _read_ixc_reward(
+    name: str, checkpoint: Checkpoint, family: Family, max_tokens: int | None, token_cache: TokenCache | None
+) -> OutcomeModel:
     directory = checkpoint.directory
     spec = read_ixc_reward(directory)
     return OutcomeModel(
@@ -47,7 +54,7 @@ def _read_ixc_reward(name: str, checkpoint: Checkpoint, family: Family, max_toke
         tokenizer_digest=tokenizer_digest(directory),
         max_tokens=max_tokens or MAX_TOKENS,
         spec=spec,
-        prompt=OutcomePrompt(spec, load_tokenizer(directory)),
+        prompt=OutcomePrompt(spec, load_tokenizer(directory, token_cache)),
     )
 
 

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 
 from models.checkpoint import CheckpointError, locate
+from models.token_cache import TokenCache
 from service.body import Bodies
 from service.catalogue import Catalogue
 from service.encoding import read_model
@@ -29,6 +30,8 @@ class Gateway:
         self.settings = settings
         self._engine_module = engine_module
         self.metrics = Metrics()
+        self._token_cache = TokenCache(settings.token_cache_bytes)
+        self.metrics.watch_token_cache(self._token_cache)
         self.images = ImageStore(
             budget_bytes=settings.image_store_bytes,
             ttl_s=settings.image_ttl_s,
@@ -103,7 +106,8 @@ class Gateway:
 
     def _read(self, name: str, source: str) -> GatewayModel:
         log.info("loading %s from %s", name, source)
-        return read_model(name, locate(source), self.settings.max_tokens)
+        token_cache = self._token_cache if self.settings.token_cache_bytes else None
+        return read_model(name, locate(source), self.settings.max_tokens, token_cache)
 
     def _on_engine(self) -> None:
         if self.canaries is not None:

@@ -1,6 +1,12 @@
 """Every metric of a gateway, named once."""
 
+from collections.abc import Iterator
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from models.token_cache import TokenCache
 
 from service.cache_metrics import CacheCollector
 
@@ -48,5 +54,22 @@ class Metrics:
         registry.register(self.caches)
         self.engine_restarts = Gauge("steelyard_engine_restarts", "Engine processes started again", registry=registry)
 
+    def watch_token_cache(self, cache: TokenCache) -> None:
+        self._registry.register(_TokenCacheCollector(cache))
+
     def render(self) -> bytes:
         return generate_latest(self._registry)
+
+
+class _TokenCacheCollector(Collector):
+    """The cache's own counts, read when somebody asks for them."""
+
+    def __init__(self, cache: TokenCache) -> None:
+        self._cache = cache
+
+    def collect(self) -> Iterator[Metric]:
+        cache, name = self._cache, "steelyard_token_cache"
+        yield CounterMetricFamily(f"{name}_hits", "Texts that were not tokenised again", cache.hits)
+        yield CounterMetricFamily(f"{name}_misses", "Texts tokenised", cache.misses)
+        yield CounterMetricFamily(f"{name}_evictions", "Texts dropped for newer ones", cache.evictions)
+        yield GaugeMetricFamily(f"{name}_bytes", "Bytes of texts kept with their tokens", cache.bytes)

@@ -62,6 +62,7 @@ class Settings(BaseModel):
     batch_tokens: int = Field(16_384, ge=1, description="tokens in one forward")
     batch_tiles: int = Field(64, ge=1, description="tiles in one forward")
     threads: int | None = Field(None, ge=1, description="threads of the engine on a CPU; default one a core")
+    token_cache_bytes: int = Field(64 * MIB, ge=0, description="bytes of texts kept with their tokens; 0 keeps none")
     encode_threads: int = Field(
         min(4, os.cpu_count() or 1), ge=1, description="threads that tokenise and check pictures"
     )

@@ -1,6 +1,6 @@
 """IXC-2.5-Reward's prompt: a conversation with its pictures as token ids, read out at its last one. Torch-free."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
@@ -86,6 +86,7 @@ class OutcomePrompt:
         for token in (_START_TURN, _END_TURN.rstrip("\n"), _REWARD, "</s>"):
             tokenizer.control_id(token)
         self._tokenizer = tokenizer
+        self._end = tokenizer.encode([template(_END)]).ids
 
     def encode_group(
         self,
@@ -158,7 +159,7 @@ class OutcomePrompt:
     def _encode_opening(
         self, draft: Draft, opening: "_Opening", picture_tokens: Sequence[int], literal: bool
     ) -> tuple[tuple[PictureRun, ...], list[str]]:
-        """Each picture's run, by its index, and the control text found; every text is tokenised on its own."""
+        """Each picture's run, by its index, and the control text found; every turn is tokenised on its own."""
         runs: dict[int, PictureRun] = {}
         found: list[str] = []
         draft.add(self._tokenizer.bos)
@@ -167,10 +168,11 @@ class OutcomePrompt:
                 index = opening.pictures[position - 1]
                 runs[index] = PictureRun(draft.length, picture_tokens[index])
                 draft.add(_places(picture_tokens[index]))
-            ids, control = self._tokenizer.encode(text, literal=literal, max_tokens=draft.room)
-            draft.add(ids)
-            found.extend(control)
-        return tuple(runs[index] for index in range(len(runs))), found
+            for turn in _cut_at_turns(text):
+                ids, control = self._tokenizer.encode(turn, literal=literal, max_tokens=draft.room)
+                draft.add(ids)
+                found.extend(control)
+        return tuple(runs[index] for index in range(len(runs))), list(dict.fromkeys(found))
 
     def _encode_answer(
         self,
@@ -184,14 +186,14 @@ class OutcomePrompt:
             return Unscorable("refused", f"{MARKER} in the candidate: only messages place pictures")
         draft, literal = Draft(max_tokens - before), control == "literal"
         try:
-            text = [*answer, template(_END)]
-            ids, found = self._tokenizer.encode(text, literal=literal, max_tokens=draft.room)
+            ids, found = self._tokenizer.encode(answer, literal=literal, max_tokens=draft.room)
             draft.add(ids)
+            draft.add(self._end)
         except TooManyTokens:
             return too_long(max_tokens)
         detail = describe({"messages": in_messages, "candidate": found}, control)
         last = ids_of(before + draft.length - 1)
-        return refusal(found, "candidate", control) or EncodedCandidate(ids, last, detail)
+        return refusal(found, "candidate", control) or EncodedCandidate(draft.ids(), last, detail)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +213,20 @@ def _turns(messages: Sequence[Message]) -> list[Segment | PicturePart]:
         said = [Segment(part) if isinstance(part, str) else part for part in parts]
         turns += [_start(role), *said, template(_END_TURN)]
     return turns
+
+
+def _cut_at_turns(text: Sequence[Segment]) -> Iterator[Sequence[Segment]]:
+    """Stretches that are each encoded alone, so that a conversation that has grown asks for its new turn alone.
+
+    A turn begins with a control token, and the first character of one is inside of none: whatever stands before it,
+    nothing merges across.
+    """
+    start = 0
+    for index, segment in enumerate(text):
+        if segment.trusted and segment.text.startswith(_START_TURN):
+            yield text[start:index]
+            start = index
+    yield text[start:]
 
 
 def _start(role: Role) -> Segment:

@@ -8,10 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.checkpoint import CheckpointError
-from models.encoded import ControlTokens, EncodedCandidate, EncodedGroup, MarkerCount, PictureRun, Unscorable
+from models.encoded import (
+    ControlTokens,
+    EncodedCandidate,
+    EncodedGroup,
+    MarkerCount,
+    PictureRun,
+    Unscorable,
+    describe,
+    template,
+)
 from models.ixc_reward.prompt import MARKER, Message, OutcomePrompt, UnknownRole, render
 from models.ixc_reward.spec import read_spec
-from models.tokenizer import load_tokenizer
+from models.tokenizer import Segment, Tokenizer, load_tokenizer
 from tests.golden import TINY_IXC_REWARD
 
 FRAGMENTS = ["a", " b", "\n", "", "12", "é😀", "[UNUSED_TOKEN_145]", "</s>", "<s>", "<|im_start|>user\n", "[UNUSED_"]
@@ -23,8 +32,13 @@ REWARD = 1130
 
 
 @cache
+def tokenizer() -> Tokenizer:
+    return load_tokenizer(TINY_IXC_REWARD)
+
+
+@cache
 def prompt() -> OutcomePrompt:
-    return OutcomePrompt(read_spec(TINY_IXC_REWARD), load_tokenizer(TINY_IXC_REWARD))
+    return OutcomePrompt(read_spec(TINY_IXC_REWARD), tokenizer())
 
 
 def scored(group: EncodedGroup, index: int = 0) -> EncodedCandidate:
@@ -69,6 +83,22 @@ def test_a_conversation_is_what_the_reference_tokenises(asked: list[Message], pi
     theirs = prompt().encode_reference(render(asked), [7] * pictures, 10_000)
     assert group.ids(0).tolist() == theirs.ids.tolist()
     assert group.pictures == theirs.pictures
+
+
+@given(messages, controls, st.integers(0, 60) | st.just(10_000))
+def test_turns_encode_apart_as_they_do_in_one_text(asked: list[Message], control: ControlTokens, most: int) -> None:
+    segments = []
+    for role, said in asked:
+        assert isinstance(said, str)
+        segments += [template(f"[UNUSED_TOKEN_146]{role}\n"), Segment(said), template("[UNUSED_TOKEN_145]\n")]
+    segments.append(template("</s>[UNUSED_TOKEN_130]"))
+    whole = tokenizer().encode(segments, literal=control == "literal")
+    group = prompt().encode_conversation(asked, [], control, most)
+    if 1 + len(whole.ids) > most:
+        assert refusal(group).startswith("too_long")
+    else:
+        assert group.ids(0).tolist() == [*tokenizer().bos, *whole.ids]
+        assert scored(group).detail == describe({"messages": whole.control}, control)
 
 
 def test_several_pictures_without_a_marker_come_before_the_first_turn_in_order() -> None:
