@@ -7,7 +7,6 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from models.token_cache import TokenCache
-
 from service.cache_metrics import CacheCollector
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
