@@ -99,7 +99,8 @@ def _decode(decoder: Decoder, x: torch.Tensor) -> torch.Tensor:
     """(batch, length, dim) → hidden states before the final norm; overwrites x."""
     batch, length, _ = x.shape
     rows = x.flatten(0, 1)
-    cos, sin = rope_tables(decoder.spec.rope, decoder.spec.head_dim, [length], x.device)
+    positions = torch.arange(length, device=x.device)
+    cos, sin = rope_tables(decoder.spec.rope, decoder.spec.head_dim, positions, length)
     # Per token, halves paired: (length, 1, head_dim), rounded like the reference's to the type of the weights.
     tables = torch.cat([cos, cos], -1).to(x.dtype).unsqueeze(1), torch.cat([-sin, sin], -1).to(x.dtype).unsqueeze(1)
     for layer in decoder.layers:

@@ -20,11 +20,15 @@ def read_out(decoder: Decoder, head: torch.Tensor, candidates: Sequence[Candidat
 
     Candidates share what they have in common, a picture by its features being one tensor. Nothing is kept.
     """
+    prompts, features = prompts_of(candidates)
+    return run_through(TreeScorer(decoder, head).begin(prompts).run(features))
+
+
+def prompts_of(candidates: Sequence[Candidate]) -> tuple[list[Prompt], dict[int, torch.Tensor]]:
+    """The candidates by keys, and their pictures' features by number; one tensor is one picture."""
     features = {id(picture.features): picture.features for one in candidates for picture in one.pictures}
     numbers = {name: number for number, name in enumerate(features)}
-    prompts = [_prompt(candidate, numbers) for candidate in candidates]
-    scoring = TreeScorer(decoder, head).begin(prompts)
-    return run_through(scoring.run(dict(enumerate(features.values()))))
+    return [_prompt(candidate, numbers) for candidate in candidates], dict(enumerate(features.values()))
 
 
 def _prompt(candidate: Candidate, numbers: Mapping[int, int]) -> Prompt:

@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator
 
+from service.allocator import tuned
 from service.queue.frames import LENGTH_BYTES, Configure, Stop, ToEngine, ToGateway, pack_frame, to_gateway
 
 _STOP_S = 5.0
@@ -36,6 +37,7 @@ class EngineChild:
                 *("--log-level", log_level),
                 stdin=asyncio.subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
+                env=tuned(os.environ),
             )
         reader, writer = await asyncio.open_connection(sock=ours)
         child = cls(process, reader, writer)
