@@ -2,13 +2,15 @@
 
 import dataclasses
 import time
+import weakref
 from collections.abc import Sequence
 
 import pytest
 
+from service.batching import Waiting
 from service.engine import DeviceFault, Features, Logits
 from service.job import Job, JobPicture
-from tests.service.scripted import OTHER, PICTURE, Halver, Script, arrive, job, run
+from tests.service.scripted import OTHER, PICTURE, Halver, Halves, Script, arrive, job, run
 
 
 def test_each_candidate_gets_its_own_logits() -> None:
@@ -130,3 +132,58 @@ def test_all_of_a_videos_frames_are_handed_over_together() -> None:
     blobs = {"sha256:aa": b"one", "sha256:bb": b"two"}
     run(Script(arrive(job("a", 1, pictures=(video,)), job("b", 2, pictures=(PICTURE,))), blobs=blobs), scorer)
     assert scorer.encoded == ["sha256:aa", "sha256:bb", "sha256:aa"]
+
+
+def test_a_failed_forward_is_let_go_of_before_its_halves_are_tried() -> None:
+    """Its rows' keys and values are most of the memory there is."""
+    gone = []
+
+    class Watching(Halver):
+        def begin(self, batch: Sequence[Waiting]) -> Halves:
+            gone.append(not attempts)
+            attempt = super().begin(batch)
+            attempts.add(attempt)
+            return attempt
+
+    attempts: weakref.WeakSet[Halves] = weakref.WeakSet()
+    run(Script(arrive(job("a", 1, 2, 3, 13))), Watching(13))
+    assert len(gone) == 5
+    assert all(gone)
+
+
+def test_every_attempt_is_closed_whatever_becomes_of_it() -> None:
+    scorer = Halver(13, faults=[7], memory=35)
+    blobs = {PICTURE.digests[0]: b"pixels", OTHER.digests[0]: b"broken"}
+    shown = job("seeing", 1, 2, pictures=(PICTURE,)), job("blind", 3, 4, pictures=(OTHER,))
+    script = Script(arrive(*shown, job("poisoned", 5, 13, 6)), arrive(job("faulty", 7)), blobs=blobs)
+    with pytest.raises(DeviceFault):
+        run(script, scorer)
+    assert script.statuses("seeing") == ["ok", "ok"]
+    assert script.statuses("blind") == ["failed", "failed"]
+    assert script.statuses("poisoned") == ["ok", "failed", "ok"]
+    assert scorer.open == []
+
+
+def test_the_engine_tells_what_its_caches_did_after_every_batch() -> None:
+    script = run(Script(arrive(job("a", 1)), arrive(job("b", 2))), Halver(), tokens=123)
+    assert script.counts.batch_tokens == 123
+    assert script.counts.prefixes == {"prm": Halver.counts}
+    assert script.counts.features.budget == 1024
+
+
+@pytest.mark.parametrize("groups", [2000])
+def test_a_long_line_is_served_without_comparing_everybody_with_everybody(groups: int) -> None:
+    """2,000 groups are two million comparisons, and each would look at whole prompts."""
+    compared = 0
+
+    class Compared(bytes):
+        def __eq__(self, other: object) -> bool:
+            nonlocal compared
+            compared += 1
+            return super().__eq__(other)
+
+        __hash__ = bytes.__hash__
+
+    line = [dataclasses.replace(job("same name", 1), prefix=Compared(b"1234")) for i in range(groups)]
+    run(Script(arrive(*line)), Halver(), tokens=10**6)
+    assert compared < 10 * groups
