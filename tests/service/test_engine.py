@@ -171,10 +171,8 @@ def test_the_engine_tells_what_its_caches_did_after_every_batch() -> None:
     assert script.counts.features.budget == 1024
 
 
-@pytest.mark.parametrize("groups", [2000])
-def test_a_long_line_is_served_without_comparing_everybody_with_everybody(groups: int) -> None:
-    """2,000 groups are two million comparisons, and each would look at whole prompts."""
-    compared = 0
+def test_a_long_line_is_served_without_comparing_everybody_with_everybody() -> None:
+    groups, compared = 500, 0
 
     class Compared(bytes):
         def __eq__(self, other: object) -> bool:
@@ -184,6 +182,7 @@ def test_a_long_line_is_served_without_comparing_everybody_with_everybody(groups
 
         __hash__ = bytes.__hash__
 
-    line = [dataclasses.replace(job("same name", 1), prefix=Compared(b"1234")) for i in range(groups)]
+    alike = dataclasses.replace(job("same name", 1), submitted=0.0)
+    line = [dataclasses.replace(alike, prefix=Compared(number.to_bytes(4))) for number in range(groups)]
     run(Script(arrive(*line)), Halver(), tokens=10**6)
     assert compared < 10 * groups
