@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.prefix_cache import CacheCounts
-from service.batching import Budget, Waiting, halves, pack
+from service.batching import ALONE_AFTER_DEATHS, Budget, Waiting, halves, pack
 from service.engine_counts import EngineCounts
 from service.feature_cache import FeatureCache
 from service.job import Delivery, Job, JobPicture, Outcome, PictureKey
@@ -104,6 +104,8 @@ class Engine:
         self._features: FeatureCache[PictureKey, Features] = FeatureCache(feature_bytes)
         # The batches in hand: one, and inside it at most one that could not wait for its end.
         self._in_hand: list[Sequence[Waiting]] = []
+        # Whether somebody may be waiting who should pass the forward in hand, and whether there is no memory for it.
+        self._news = self._crowded = False
         self._stopped = False
 
     def run(self) -> None:
@@ -116,13 +118,17 @@ class Engine:
         if intake is None:
             self._stopped = True
             return False
+        if not intake.jobs and not intake.withdrawn:
+            return True
+        self._news = True
         arrived = (Waiting.of(job, job.left) for job in intake.jobs)
         self._waiting = tuple(e for e in (*self._waiting, *arrived) if e.job.id not in intake.withdrawn)
         return True
 
     def _serve_next(self, line: Sequence[Waiting]) -> None:
         """One batch of those in line, who are among the waiting."""
-        others = [entry for entry in self._waiting if entry not in line]
+        chosen = set(map(id, line))
+        others = [entry for entry in self._waiting if id(entry) not in chosen]
         packing = pack(line, self._limits.budget, time.time())
         self._waiting = (*packing.waiting, *others)
         for entry in packing.expired:
@@ -131,6 +137,8 @@ class Engine:
             self._serve(packing.batch)
 
     def _serve(self, batch: Sequence[Waiting]) -> None:
+        if not self._in_hand:
+            self._news, self._crowded = True, False
         self._in_hand.append(batch)
         self._source.begin([entry.job.id for held in self._in_hand for entry in held])
         started, result = time.time(), _Result()
@@ -142,8 +150,9 @@ class Engine:
                 Delivery(
                     job=entry.job.id,
                     outcomes=tuple(result.outcomes[entry.job.id, candidate] for candidate in done),
-                    computed_tokens=result.computed[entry.job.id],
-                    tiles=result.tiles[entry.job.id],
+                    # A job that is in the batch in parts has them counted with the first.
+                    computed_tokens=result.computed.pop(entry.job.id, 0),
+                    tiles=result.tiles.pop(entry.job.id, 0),
                     queue_ms=max(0.0, (started - entry.job.submitted) * 1000),
                     forward_ms=(time.time() - started) * 1000,
                 )
@@ -166,20 +175,23 @@ class Engine:
             raise
         except OutOfMemory as error:
             self._make_room(batch, places, result, error)
+            return
         except Exception as error:
-            if len(places) > 1:
-                for half in halves(batch):
-                    self._score(half, result)
+            if len(places) == 1:
+                log.exception("the forward of job %s, candidate %d failed", *places[0])
+                result.outcomes[places[0]] = _failed(places[0][1], f"its forward failed: {type(error).__name__}")
                 return
-            log.exception("the forward of job %s, candidate %d failed", *places[0])
-            result.outcomes[places[0]] = _failed(places[0][1], f"its forward failed: {type(error).__name__}")
+            again: Sequence[Sequence[Waiting]] = halves(batch)
         else:
-            if logits is None:
-                self._score(batch, result)
+            if logits is not None:
+                self._limits.succeeded()
+                found = zip(places, logits, strict=True)
+                result.outcomes |= {place: _outcome(place[1], values) for place, values in found}
                 return
-            self._limits.succeeded()
-            found = zip(places, logits, strict=True)
-            result.outcomes |= {place: _outcome(place[1], values) for place, values in found}
+            again = [batch]
+        # Not before the exception is gone: its traceback keeps all that the forward held.
+        for part in again:
+            self._score(part, result)
 
     def _forward(self, batch: Sequence[Waiting], places: Sequence[Place], result: _Result) -> list[Logits] | None:
         """None when a picture turned out to be broken, which its candidates have to be told first."""
@@ -187,6 +199,7 @@ class Engine:
         try:
             if not self._see(batch, attempt.pictures, result):
                 return None
+            rows = sum(attempt.computed)
             forward = attempt.run(result.features)
             while True:
                 try:
@@ -194,29 +207,50 @@ class Engine:
                 except StopIteration as ended:
                     logits: list[Logits] = ended.value
                     break
-                self._let_pass(batch)
+                self._let_pass(batch, rows)
         finally:
             attempt.close()
         for (job, _), rows in zip(places, attempt.computed, strict=True):
             result.computed[job] += rows
         return logits
 
-    def _let_pass(self, batch: Sequence[Waiting]) -> None:
-        """Between two pieces of a forward, serve what should not wait for its end."""
-        if len(self._in_hand) > 1 or not self._take(wait=False):
+    def _let_pass(self, batch: Sequence[Waiting], rows: int) -> None:
+        """Between two pieces of a forward of so many rows, serve what should not wait for its end."""
+        if len(self._in_hand) > 1 or not self._take(wait=False) or not self._news or self._crowded:
             return
-        rank = min(entry.job.rank for entry in batch)
-        # A forward larger than the budget is one long prompt, which nobody of its own rank should sit behind either.
-        rank += sum(entry.tokens for entry in batch) > self._limits.budget.tokens
-        urgent = [entry for entry in self._waiting if entry.job.rank < rank]
+        urgent = self._urgent(batch, rows)
         if urgent:
             self._serve_next(urgent)
+        else:
+            self._news = False
+
+    def _urgent(self, batch: Sequence[Waiting], rows: int) -> list[Waiting]:
+        """Those waiting who may pass a batch: nothing passes what interrupts it, so none of them is a long prompt."""
+        most, jobs = self._limits.budget.tokens, {entry.job.id for entry in batch}
+        if any(map(_must_be_alone, batch)):
+            return []
+        # A forward larger than the budget is one long prompt, which nobody of its own rank should sit behind either.
+        rank = min(entry.job.rank for entry in batch) + (rows > most)
+        return [
+            entry
+            for entry in self._waiting
+            if entry.job.rank < rank
+            and entry.job.tokens(entry.candidates[0]) <= most
+            and entry.job.id not in jobs
+            and not _must_be_alone(entry)
+        ]
 
     def _make_room(
         self, batch: Sequence[Waiting], places: Sequence[Place], result: _Result, error: OutOfMemory
     ) -> None:
         """Try again with a smaller budget; a candidate that is alone already is given up."""
         self._features.clear()
+        if len(self._in_hand) > 1:
+            # The forward that it interrupted holds memory too, and neither of them is too large for that.
+            log.warning("out of memory inside another forward: it is tried again after that one: %s", error)
+            self._crowded = True
+            self._waiting = (*batch, *self._waiting)
+            return
         if len(places) == 1:
             detail = "there is not enough memory for its forward"
             log.error("job %s, candidate %d: %s: %s", *places[0], detail, error)
@@ -275,6 +309,10 @@ class Engine:
         detail = "the deadline passed before it was run"
         outcomes = tuple(Outcome(candidate, "expired", detail=detail) for candidate in entry.candidates)
         self._source.deliver(Delivery(entry.job.id, outcomes))
+
+
+def _must_be_alone(entry: Waiting) -> bool:
+    return entry.job.deaths >= ALONE_AFTER_DEATHS
 
 
 def _lost(batch: Sequence[Waiting], broken: Mapping[PictureKey, str]) -> dict[Place, Outcome]:

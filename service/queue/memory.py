@@ -103,7 +103,8 @@ class MemoryQueue:
         self._keep(blobs)
         try:
             self._send(job)
-            while ticket.pending:
+            # Several may have come since the last was taken, the one that answers all among them.
+            while ticket.pending or not ticket.deliveries.empty():
                 delivery = await ticket.deliveries.get()
                 yield delivery
         finally:

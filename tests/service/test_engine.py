@@ -1,111 +1,16 @@
-"""The engine's loop, with a source and a scorer that the test drives."""
+"""The engine's loop: every candidate gets its own outcome, whatever happens to the others."""
 
 import dataclasses
 import time
-from collections.abc import Generator, Mapping, Sequence
+import weakref
+from collections.abc import Sequence
 
-import numpy as np
 import pytest
 
-from models.prefix_cache import CacheCounts
-from service.batching import Budget, Waiting
-from service.engine import DeviceFault, Engine, Features, Logits
-from service.engine_counts import EngineCounts
-from service.job import Delivery, Job, JobCandidate, JobPicture, Outcome, PictureKey
-from service.queue import Intake
-
-PICTURE = JobPicture(("sha256:aa",), False, (1, 1), 1, 0, 4)
-
-
-class Script:
-    """A source that hands over what the test wrote down, then says stop."""
-
-    def __init__(self, *intakes: Intake, blobs: Mapping[str, bytes] | None = None) -> None:
-        self._intakes = list(intakes)
-        self._blobs = {PICTURE.digests[0]: b"pixels"} if blobs is None else blobs
-        self.delivered: list[Delivery] = []
-        self.begun: list[tuple[str, ...]] = []
-
-    def take(self, *, wait: bool) -> Intake | None:
-        if self._intakes:
-            return self._intakes.pop(0)
-        return None if wait else Intake((), frozenset())
-
-    def blob(self, digest: str) -> bytes | None:
-        return self._blobs.get(digest)
-
-    def begin(self, jobs: Sequence[str]) -> None:
-        self.begun.append(tuple(jobs))
-
-    def deliver(self, delivery: Delivery) -> None:
-        self.delivered.append(delivery)
-
-    def count(self, counts: EngineCounts) -> None:
-        self.counts = counts
-
-    def outcomes(self, job: str) -> dict[int, Outcome]:
-        return {o.candidate: o for delivery in self.delivered if delivery.job == job for o in delivery.outcomes}
-
-
-class Halver:
-    """A scorer whose logit is half of the candidate's first id; the ids in `poison` raise, 99 gives NaN."""
-
-    def __init__(self, *poison: int) -> None:
-        self._poison = poison
-        self.encoded: list[str] = []
-        self.batches: list[int] = []
-
-    counts = CacheCounts(looked_up=0, hit=0, evicted=0, held=0, capacity=0)
-
-    def encode(self, picture: JobPicture, contents: Sequence[bytes]) -> Features:
-        if b"broken" in contents:
-            raise ValueError("broken picture")
-        self.encoded += picture.digests
-        return np.zeros(4, np.float32)
-
-    def begin(self, batch: Sequence[Waiting]) -> "Halves":
-        return Halves(self, batch)
-
-    def score(self, firsts: Sequence[int]) -> list[Logits]:
-        if set(firsts) & set(self._poison):
-            raise RuntimeError("poisoned")
-        return [np.array([[np.nan if first == 99 else first / 2, 0.0]], np.float32) for first in firsts]
-
-
-class Halves:
-    """A forward of a Halver, in three pieces."""
-
-    def __init__(self, scorer: Halver, batch: Sequence[Waiting]) -> None:
-        self._scorer, self._batch = scorer, batch
-        self.pictures = {entry.job.key(picture) for entry in batch for picture in entry.pictures}
-        self.computed = [entry.job.tokens(c) for entry in batch for c in entry.candidates]
-        self.closed = False
-
-    def run(self, features: Mapping[PictureKey, Features]) -> Generator[None, None, list[Logits]]:
-        assert features.keys() >= self.pictures
-        firsts = [int(entry.job.ids(c)[0]) for entry in self._batch for c in entry.candidates]
-        self._scorer.batches.append(len(firsts))
-        yield
-        yield
-        return self._scorer.score(firsts)
-
-    def close(self) -> None:
-        self.closed = True
-
-
-def job(name: str, *firsts: int, deadline: float | None = None, pictures: tuple[JobPicture, ...] = ()) -> Job:
-    ids = [np.full(10, first, np.int32).tobytes() for first in firsts]
-    candidates = tuple(JobCandidate(part, np.array([9], np.int32).tobytes()) for part in ids)
-    return Job(name, "prm", 1, time.time(), deadline, b"", candidates, pictures)
-
-
-def run(script: Script, scorer: Halver, tokens: int = 1000, feature_bytes: int = 1024) -> Script:
-    Engine({"prm": scorer}, script, Budget(tokens, 100), feature_bytes).run()
-    return script
-
-
-def arrive(*jobs: Job, withdrawn: frozenset[str] = frozenset()) -> Intake:
-    return Intake(jobs, withdrawn)
+from service.batching import Waiting
+from service.engine import DeviceFault, Features, Logits
+from service.job import Job, JobPicture
+from tests.service.scripted import OTHER, PICTURE, Halver, Halves, Script, arrive, job, run
 
 
 def test_each_candidate_gets_its_own_logits() -> None:
@@ -191,9 +96,6 @@ def test_the_tiles_of_a_group_are_counted_where_they_were_encoded() -> None:
     assert [delivery.tiles for delivery in script.delivered] == [1, 0]
 
 
-OTHER = dataclasses.replace(PICTURE, digests=("sha256:bb",))
-
-
 def with_own_pictures(made: Job, *pictures: tuple[JobPicture, ...]) -> Job:
     pairs = zip(made.candidates, pictures, strict=True)
     return dataclasses.replace(made, candidates=tuple(dataclasses.replace(c, pictures=own) for c, own in pairs))
@@ -230,3 +132,57 @@ def test_all_of_a_videos_frames_are_handed_over_together() -> None:
     blobs = {"sha256:aa": b"one", "sha256:bb": b"two"}
     run(Script(arrive(job("a", 1, pictures=(video,)), job("b", 2, pictures=(PICTURE,))), blobs=blobs), scorer)
     assert scorer.encoded == ["sha256:aa", "sha256:bb", "sha256:aa"]
+
+
+def test_a_failed_forward_is_let_go_of_before_its_halves_are_tried() -> None:
+    """Its rows' keys and values are most of the memory there is."""
+    gone = []
+
+    class Watching(Halver):
+        def begin(self, batch: Sequence[Waiting]) -> Halves:
+            gone.append(not attempts)
+            attempt = super().begin(batch)
+            attempts.add(attempt)
+            return attempt
+
+    attempts: weakref.WeakSet[Halves] = weakref.WeakSet()
+    run(Script(arrive(job("a", 1, 2, 3, 13))), Watching(13))
+    assert len(gone) == 5
+    assert all(gone)
+
+
+def test_every_attempt_is_closed_whatever_becomes_of_it() -> None:
+    scorer = Halver(13, faults=[7], memory=35)
+    blobs = {PICTURE.digests[0]: b"pixels", OTHER.digests[0]: b"broken"}
+    shown = job("seeing", 1, 2, pictures=(PICTURE,)), job("blind", 3, 4, pictures=(OTHER,))
+    script = Script(arrive(*shown, job("poisoned", 5, 13, 6)), arrive(job("faulty", 7)), blobs=blobs)
+    with pytest.raises(DeviceFault):
+        run(script, scorer)
+    assert script.statuses("seeing") == ["ok", "ok"]
+    assert script.statuses("blind") == ["failed", "failed"]
+    assert script.statuses("poisoned") == ["ok", "failed", "ok"]
+    assert scorer.open == []
+
+
+def test_the_engine_tells_what_its_caches_did_after_every_batch() -> None:
+    script = run(Script(arrive(job("a", 1)), arrive(job("b", 2))), Halver(), tokens=123)
+    assert script.counts.batch_tokens == 123
+    assert script.counts.prefixes == {"prm": Halver.counts}
+    assert script.counts.features.budget == 1024
+
+
+def test_a_long_line_is_served_without_comparing_everybody_with_everybody() -> None:
+    groups, compared = 500, 0
+
+    class Compared(bytes):
+        def __eq__(self, other: object) -> bool:
+            nonlocal compared
+            compared += 1
+            return super().__eq__(other)
+
+        __hash__ = bytes.__hash__
+
+    alike = dataclasses.replace(job("same name", 1), submitted=0.0)
+    line = [dataclasses.replace(alike, prefix=Compared(number.to_bytes(4))) for number in range(groups)]
+    run(Script(arrive(*line)), Halver(), tokens=10**6)
+    assert compared < 10 * groups
