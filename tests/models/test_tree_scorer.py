@@ -1,7 +1,6 @@
 """Prompts through the packed forward and its prefix cache, against the plain network."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Generator, Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -10,6 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models import tree_scorer
+from models.decoder import Decoder
+from models.forward import Work, decode
+from models.slot_pool import SlotPool
 from models.tree_scorer import Prompt, Scoring, TreeScorer, run_through
 from tests.models.small_decoders import (
     FIRST,
@@ -69,7 +71,8 @@ def alone(prompts: Sequence[Prompt]) -> int:
 
 def assert_plain(model: Small, prompts: Sequence[Prompt], found: Sequence[Logits]) -> None:
     for one, logits in zip(prompts, found, strict=True):
-        assert (logits.shape, logits.dtype) == ((len(one.readouts), len(model.head)), np.float32)
+        assert logits.shape == (len(one.readouts), len(model.head))
+        assert logits.dtype == np.float32
         np.testing.assert_allclose(logits, plainly(model, one), atol=1e-5, rtol=1e-5)
 
 
@@ -170,11 +173,12 @@ def test_a_cache_that_thrashes_changes_no_score(model: Small, capacity: int) -> 
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The rows of each forward."""
     rows: list[int] = []
-    decode = tree_scorer.decode
 
-    def counting(decoder: Any, x: torch.Tensor, *rest: Any, **options: Any) -> Any:
+    def counting(
+        decoder: Decoder, x: torch.Tensor, pool: SlotPool, work: Work, *, invariant: bool
+    ) -> Generator[None, None, torch.Tensor]:
         rows.append(len(x))
-        return decode(decoder, x, *rest, **options)
+        return decode(decoder, x, pool, work, invariant=invariant)
 
     monkeypatch.setattr(tree_scorer, "decode", counting)
     return rows
@@ -260,12 +264,12 @@ def test_a_scoring_that_pauses_for_another_has_the_right_numbers(model: Small, w
     for first, second in ((one, other), (other, one), (one, one)):
         pieces = pieces_of(model, first)
         assert pieces > 3
-        for pause in range(pieces + 1):
+        for pause in range(0, pieces + 1, 4):
             scorer = model.scorer(capacity)
             if warm:
                 score(model, scorer, [prompt(QUESTION)])
             long, short = Paused(model, scorer, first), Paused(model, scorer, second)
-            long.run(min(pause, pieces_of(model, first) if not warm else 3))
+            long.run(min(pause, 3) if warm else pause)
             assert_plain(model, second, short.finish())
             assert_plain(model, first, long.finish())
             for batch in (first, second):
@@ -318,10 +322,11 @@ def test_so_does_one_that_raises(model: Small, piece: int, monkeypatch: pytest.M
     scorer = model.scorer(PLENTY)
     score(model, scorer, GROUP[:1])
     held = scorer.counts.held
-    decode = tree_scorer.decode
 
-    def failing(*arguments: Any, **options: Any) -> Any:
-        pieces = decode(*arguments, **options)
+    def failing(
+        decoder: Decoder, x: torch.Tensor, pool: SlotPool, work: Work, *, invariant: bool
+    ) -> Generator[None, None, torch.Tensor]:
+        pieces = decode(decoder, x, pool, work, invariant=invariant)
         for _ in range(piece):
             yield next(pieces)
         raise RuntimeError("broken")

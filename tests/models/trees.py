@@ -29,7 +29,7 @@ def sequences(draw: st.DrawFn, shape: Shape) -> tuple[int, ...]:
 
 
 @st.composite
-def paths(draw: st.DrawFn, shape: Shape = Shape()) -> list[Path]:  # noqa: B008 - it is frozen
+def paths(draw: st.DrawFn, shape: Shape = Shape()) -> list[Path]:
     """What is held is a set of prefixes; each path holds as many of its leading tokens as are in it."""
     keys = draw(st.lists(sequences(shape), max_size=6))
     held: set[tuple[int, ...]] = set()
