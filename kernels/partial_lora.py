@@ -3,6 +3,9 @@
 import torch
 from torch.nn import functional
 
+# A product of fewer rows may add up in another order.
+_WHOLE = 16
+
 
 def partial_lora_reference(
     x: torch.Tensor,
@@ -29,6 +32,10 @@ def partial_lora(
     lora_b: torch.Tensor,
     rows: torch.Tensor,
 ) -> torch.Tensor:
-    """`partial_lora_reference` by whatever is fastest on x's device; the term costs nothing for the other rows."""
-    term = functional.linear(functional.linear(x.index_select(0, rows), lora_a), lora_b)
+    """`partial_lora_reference` by whatever is fastest on x's device; the term costs nothing for the other rows.
+
+    A row has the same bits however many others are adapted.
+    """
+    adapted = functional.pad(x.index_select(0, rows), (0, 0, 0, -len(rows) % _WHOLE))
+    term = functional.linear(functional.linear(adapted, lora_a), lora_b)[: len(rows)]
     return functional.linear(x, weight, bias).index_add_(0, rows, term)

@@ -67,7 +67,9 @@ class _Forward:
         self._x = list(x.split(size))
         self._chunks = [slice(first, min(first + size, rows)) for first in range(0, rows, size)]
         pictures = np.flatnonzero(work.tree.keys < 0) if spec.lora_rank else np.empty(0, np.int64)
-        self._pictures = [_within(pictures, chunk, x.device) for chunk in self._chunks]
+        # An adapted product may add up and round in another way, so that the mode has no other.
+        self._adapts = bool(spec.lora_rank) and invariant
+        self._pictures = [self._adapted(_within(pictures, chunk), x.device) for chunk in self._chunks]
         self._kept, self._slots = (torch.from_numpy(index).to(x.device) for index in (work.kept, work.slots))
         self._cos, self._sin = _rope(decoder, work, rows, x.device)
         self._new = Held(*(x.new_empty(spec.kv_heads, rows, spec.head_dim) for _ in range(2)))
@@ -77,7 +79,7 @@ class _Forward:
         self._blocks = prepare(blocks, x.dtype, x.device, invariant=invariant)
         self._read = torch.from_numpy(work.read).to(x.device)
         self._read_blocks = prepare(select_queries(blocks, work.read), x.dtype, x.device, invariant=invariant)
-        self._read_pictures = torch.from_numpy(np.flatnonzero(np.isin(work.read, pictures))).to(x.device)
+        self._read_pictures = self._adapted(np.flatnonzero(np.isin(work.read, pictures)), x.device)
 
     def layer(self, index: int) -> Generator[None]:
         layer = self._decoder.layers[index]
@@ -106,13 +108,17 @@ class _Forward:
         x = torch.cat(self._x)[self._read]
         if self._invariant:
             x = functional.pad(x, (0, 0, 0, _padded(len(x)) - len(x)))
-        pictures = self._read_pictures if len(self._read_pictures) else None
+        pictures = self._read_pictures
         normal = rms_norm(x, layer.attention_norm, spec.rms_norm_eps)
         q, _, _ = split_qkv(spec, project(layer.qkv, normal, pictures))
         queries = self._turn(q[: len(self._read)], self._read, spec.head_dim**-0.5)
         attended = x.new_zeros(len(x), spec.heads, spec.head_dim)
         yield from self._attend(index, queries, self._read_blocks, attended)
         return self._finish(layer, x, attended, pictures)
+
+    def _adapted(self, pictures: Rows, device: torch.device) -> torch.Tensor | None:
+        """Rows for partial LoRA, None where the products do without."""
+        return torch.from_numpy(pictures).to(device) if len(pictures) or self._adapts else None
 
     def _turn(self, x: torch.Tensor, rows: slice | torch.Tensor, scale: float = 1.0) -> torch.Tensor:
         """(rows, heads, head_dim) by their positions' angles; scaled before it is rounded."""
@@ -144,10 +150,11 @@ def _padded(rows: int) -> int:
     return -(-rows // _WHOLE) * _WHOLE
 
 
-def _within(rows: Rows, chunk: slice, device: torch.device) -> torch.Tensor | None:
-    """Ascending `rows` that lie in a chunk, counted from its start; None when there are none."""
-    first, last = np.searchsorted(rows, (chunk.start, chunk.stop))
-    return torch.from_numpy(rows[first:last] - chunk.start).to(device) if first < last else None
+def _within(rows: Rows, chunk: slice) -> Rows:
+    """Ascending `rows` that lie in a chunk, counted from its start."""
+    first, last = np.searchsorted(rows, (chunk.start, chunk.stop)).tolist()
+    within: Rows = rows[first:last] - chunk.start
+    return within
 
 
 def _keys_and_values(spec: DecoderSpec, qkv: Linear) -> Linear:

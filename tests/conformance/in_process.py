@@ -112,8 +112,8 @@ class InProcess:
     ) -> None:
         self.gateway_model = read_model(NAME, Checkpoint(checkpoint), None)
         running = Running(torch.device("cpu"), _DTYPES[dtype], cache_bytes, batch_invariant)
-        scorer = load_scorer(identify(checkpoint), checkpoint, running, lambda _done, _total: None)
-        self._queue = LocalQueue(scorer, dtype, batch_tokens)
+        self.scorer = load_scorer(identify(checkpoint), checkpoint, running, lambda _done, _total: None)
+        self._queue = LocalQueue(self.scorer, dtype, batch_tokens)
         self._images = ImageStore(budget_bytes=2**30, ttl_s=3600, max_image_bytes=2**26, max_pixels=10**8)
 
     def __enter__(self) -> Self:
@@ -184,7 +184,7 @@ class VisualPRMInProcess(InProcess):
         *,
         batch_invariant: bool = False,
     ) -> None:
-        super().__init__(checkpoint, dtype, batch_tokens)
+        super().__init__(checkpoint, dtype, batch_tokens, cache_bytes, batch_invariant=batch_invariant)
         assert isinstance(self.gateway_model, StepModel)
         self._step_model = self.gateway_model
         self.model = network.load(checkpoint, _DTYPES[dtype], torch.device("cpu"))

@@ -44,7 +44,7 @@ def verdicts(cases: Path, checkpoint: Path | None, url: str | None) -> Iterator[
             yield _stateful_rope(rows[0], inputs(cases), backend, cases.parent)
         else:
             for case in rows:
-                yield _verdict(case, backend, cases.parent)
+                yield verdict_of(case, backend, cases.parent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,8 @@ def is_scorable(case: Case) -> bool:
     return case["type"] == "bon" or _expected(case["expected"]).scores is not None
 
 
-def _verdict(case: Case, backend: Backend, folder: Path) -> Verdict:
+def verdict_of(case: Case, backend: Backend, folder: Path) -> Verdict:
+    """Whatever the type of the case; one that the reference refuses must be refused here."""
     verdict = Verdict(case["id"])
     request = request_of(case, folder)
     try:
