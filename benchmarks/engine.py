@@ -225,10 +225,10 @@ def table(reports: Sequence[Report], options: argparse.Namespace) -> str:
     lines = [
         f"# The engine on a processor, {options.dtype}",
         "",
-        f"{_processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}. A random decoder of VisualPRM's",
-        "layout with 441 M parameters (hidden 1024, 16 layers, 16 heads, 8 key-value heads, vocabulary 92,553),",
-        "features of pictures given. Contestants take turns; times are medians, ratios medians of each round's, with the least",
-        f"and the most of {options.rounds} rounds.",
+        f"{_processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}. A random decoder of",
+        "VisualPRM's layout with 441 M parameters (hidden 1024, 16 layers, 16 heads, 8 key-value heads, vocabulary",
+        "92,553), features of pictures given. Contestants take turns; times are medians, ratios medians of each",
+        f"round's, with the least and the most of {options.rounds} rounds.",
         "",
         f"`python -m benchmarks.engine {' '.join(options.command)}`",
     ]

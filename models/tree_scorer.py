@@ -56,12 +56,19 @@ class Scoring:
 
     def __init__(self, scorer: TreeScorer, prompts: Sequence[Prompt]) -> None:
         self._scorer, self._prompts = scorer, prompts
-        self._matches = [self._match(prompt) for prompt in prompts]
-        self.tree = build_tree([_path(p, m) for p, m in zip(prompts, self._matches, strict=True)])
-        kept = _cacheable(self.tree)
-        self._slots = scorer.cache.allocate(len(kept))
-        self._kept = kept[: len(self._slots)]
+        self._matches: list[Match | None] = []
+        self._slots = np.empty(0, np.int64)
         self._closed = False
+        try:
+            for prompt in prompts:
+                self._matches.append(self._match(prompt))
+            self.tree = build_tree([_path(p, m) for p, m in zip(prompts, self._matches, strict=True)])
+            kept = _cacheable(self.tree)
+            self._slots = scorer.cache.allocate(len(kept))
+        except BaseException:
+            self.close()
+            raise
+        self._kept = kept[: len(self._slots)]
 
     @property
     def pictures(self) -> list[int]:
@@ -81,7 +88,9 @@ class Scoring:
         """
         try:
             logits = yield from self._forward(features)
-            self._keep(logits)
+            # A number that is not finite may have reached whoever shares a block with its token.
+            if all(np.isfinite(found).all() for found in logits):
+                self._keep(logits)
             return logits
         finally:
             self.close()

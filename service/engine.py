@@ -162,7 +162,8 @@ class Engine:
     def _score(self, batch: Sequence[Waiting], result: _Result) -> None:
         """All the batch's candidates get an outcome, or are put back because there was too little memory.
 
-        A forward that raises is tried again in halves until the guilty candidate is alone.
+        A forward that raises is tried again in halves until the guilty candidate is alone; so is one that gives a
+        number that is not finite, which may have spread to others.
         """
         result.outcomes |= _lost(batch, result.broken)
         batch = _without(batch, result.outcomes)
@@ -183,12 +184,15 @@ class Engine:
                 return
             again: Sequence[Sequence[Waiting]] = halves(batch)
         else:
-            if logits is not None:
+            if logits is None:
+                again = [batch]
+            elif len(places) > 1 and not all(np.isfinite(values).all() for values in logits):
+                again = halves(batch)
+            else:
                 self._limits.succeeded()
                 found = zip(places, logits, strict=True)
                 result.outcomes |= {place: _outcome(place[1], values) for place, values in found}
                 return
-            again = [batch]
         # Not before the exception is gone: its traceback keeps all that the forward held.
         for part in again:
             self._score(part, result)

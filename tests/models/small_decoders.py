@@ -12,6 +12,7 @@ from models.candidate import Candidate, PlacedPicture
 from models.decoder import Decoder, build_decoder, decoder_shapes
 from models.ixc_reward import spec as ixc_reward
 from models.readout import read_out_plain
+from models.slot_pool import SlotPool
 from models.spec import DecoderSpec
 from models.token_tree import Keys, picture_keys, picture_rows
 from models.tree_scorer import Prompt, TreeScorer, run_through
@@ -36,7 +37,7 @@ class Small:
 
     def scorer(self, cached_tokens: int, *, invariant: bool = False) -> TreeScorer:
         spec = self.decoder.spec
-        token_bytes = 2 * spec.layers * spec.kv_heads * spec.head_dim * self.head.dtype.itemsize
+        token_bytes = SlotPool.token_bytes(spec, self.head.dtype)
         return TreeScorer(self.decoder, self.head, cached_tokens * token_bytes, invariant=invariant)
 
 

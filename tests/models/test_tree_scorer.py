@@ -364,3 +364,14 @@ def test_a_long_prompt_in_many_chunks_scores_as_the_plain_network(family: str) -
     scorer = model.scorer(PLENTY)
     for batch in (grown[:1], grown, [prompt([*text[:900], FIRST, *text[900:1500]], [100, 903, 1400])]):
         assert_plain(model, batch, score(model, scorer, batch)[0])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_number_that_is_not_finite_is_not_kept(model: Small, value: float) -> None:
+    """Hidden keys weigh nothing, but nothing times such a number is no number: it reaches others in its block."""
+    good, evil = prompt((1, 7, 8, 9, 20)), prompt((1, 7, 8, 9, SECOND, 21))
+    broken = {number: torch.full_like(rows, value) for number, rows in model.features.items()}
+    scorer = model.scorer(PLENTY)
+    run_through(scorer.begin([good, evil]).run(broken))
+    assert scorer.counts.held == 0
+    assert_plain(model, [good], score(model, scorer, [good])[0])

@@ -5,6 +5,7 @@ import time
 import weakref
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 
 from service.batching import Waiting
@@ -53,6 +54,17 @@ def test_a_score_that_is_not_finite_is_a_failure_and_never_a_number() -> None:
     outcomes = run(Script(arrive(job("a", 99, 2))), Halver()).outcomes("a")
     assert (outcomes[0].status, outcomes[0].logits) == ("failed", b"")
     assert outcomes[1].status == "ok"
+
+
+def test_a_number_that_is_not_finite_fails_nobody_that_it_spread_to() -> None:
+    class Spreading(Halver):
+        def score(self, firsts: Sequence[int]) -> list[Logits]:
+            found = super().score(firsts)
+            return [np.full_like(logits, np.nan) for logits in found] if 99 in firsts else found
+
+    script = run(Script(arrive(job("a", 2, 99, 4), job("b", 6))), Spreading())
+    assert {c: o.status for c, o in script.outcomes("a").items()} == {0: "ok", 1: "failed", 2: "ok"}
+    assert script.outcomes("b")[0].values(2).tolist() == [[3.0, 0.0]]
 
 
 def test_expired_jobs_are_answered_not_run() -> None:
