@@ -56,7 +56,12 @@ types: $(VENV)/.dev
 imports: $(VENV)/.dev
 	PYTHONPATH=.:client $(VENV)/bin/lint-imports --no-cache
 
-bench: $(VENV)/.dev ## the benchmarks, results on the screen
+# VLLM, PRELOAD: the Python of vLLM's own environment, and libraries that it wants (benchmarks/vllm_baseline.py).
+bench: $(VENV)/.dev ## the benchmarks: the engine's into benchmarks/results, the others' on the screen
+	$(RUN) -m benchmarks.engine $(if $(VLLM),--vllm $(VLLM) --preload $(PRELOAD))
+	$(RUN) -m benchmarks.engine --dtype float32 --workloads W1 --baselines soft_v2 padded --rounds 2
+	$(RUN) -m benchmarks.service_throughput
+	$(RUN) -m benchmarks.engine_memory
 	$(RUN) -m benchmarks.service_overhead
 	$(RUN) -m benchmarks.load_memory
 	$(RUN) -m benchmarks.refuse_bomb

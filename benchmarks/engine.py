@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from benchmarks import engine_picture
 from benchmarks.baselines import BASELINES, soft, soft_sample
 from benchmarks.interleaved import Contestant, Times, interleave
 from benchmarks.operations import done_operations, needed_operations, whole_tree
@@ -52,7 +53,7 @@ class Report:
 def score(model: Model, candidates: Sequence[Candidate], scorer: TreeScorer | None = None) -> list[Logits]:
     """By the engine, with a cache of its own if none is given."""
     prompts, features = prompts_of(candidates)
-    scorer = scorer or TreeScorer(model.decoder, model.labels)
+    scorer = scorer or TreeScorer(model.packed, model.labels)
     return run_through(scorer.begin(prompts).run(features))
 
 
@@ -115,7 +116,7 @@ def run_cached(model: Model, workload: Workload, options: argparse.Namespace, dt
         return taken / max(time.perf_counter() - started, 1e-9)
 
     def _prepare() -> None:
-        scorer = TreeScorer(model.decoder, model.labels, _CACHE_BYTES)
+        scorer = TreeScorer(model.packed, model.labels, _CACHE_BYTES)
         score(model, held[:1], scorer)
         waiting.append(scorer)
 
@@ -136,7 +137,7 @@ def run_growing(model: Model, workload: Workload, options: argparse.Namespace, d
     computed: list[int] = []
 
     def grow() -> float:
-        scorer = TreeScorer(model.decoder, model.labels, _CACHE_BYTES)
+        scorer = TreeScorer(model.packed, model.labels, _CACHE_BYTES)
         computed.clear()
         for candidate in [*workload.candidates, finished]:
             prompts, features = prompts_of([candidate])
@@ -167,7 +168,7 @@ def _score_candidates(model: Model, candidates: Sequence[Candidate]) -> list[Log
 
 
 def _score_invariant(model: Model, candidates: Sequence[Candidate]) -> list[Logits]:
-    return score(model, candidates, TreeScorer(model.decoder, model.labels, invariant=True))
+    return score(model, candidates, TreeScorer(model.packed, model.labels, invariant=True))
 
 
 def _once(way: Callable[..., list[Logits]], model: Model, work: Workload | Sequence[Candidate]) -> float:
@@ -294,7 +295,9 @@ def _write(reports: Sequence[Report], options: argparse.Namespace) -> None:
     stem = options.out / f"engine-cpu-{options.dtype}"
     stem.with_suffix(".md").write_text(table(reports, options), encoding="utf-8")
     found = [{"workload": r.workload, "facts": r.facts, "seconds": r.times.seconds} for r in reports]
-    stem.with_suffix(".json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    results = stem.with_suffix(".json")
+    results.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    engine_picture.write(results)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from models.candidate import Candidate, Ids, PlacedPicture
-from models.decoder import Decoder, build_decoder, decoder_shapes
+from models.decoder import Decoder, build_decoder, decoder_shapes, pack_decoder
 from models.spec import DecoderSpec, RopeSpec
 
 # What these ids stand for in any vocabulary; text is drawn from the ids that follow.
@@ -37,9 +37,13 @@ FULL = DecoderSpec(
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A decoder and its head: `head` (vocabulary, dim), `labels` (2, dim) its rows of `+` and `-`."""
+    """A decoder and its head: `head` (vocabulary, dim), `labels` (2, dim) its rows of `+` and `-`.
+
+    `packed` is the same decoder as the engine loads it.
+    """
 
     decoder: Decoder
+    packed: Decoder
     head: torch.Tensor
     labels: torch.Tensor
 
@@ -50,7 +54,9 @@ def random_model(spec: DecoderSpec = FULL, dtype: torch.dtype = torch.bfloat16, 
     shapes = decoder_shapes(spec) | {"head": (spec.vocab_size, spec.hidden_size)}
     tensors = {name: _weights(shape, dtype, generator) for name, shape in shapes.items()}
     head = tensors["head"]
-    return Model(build_decoder(spec, tensors, ""), head, head[[PLUS, MINUS]])
+    decoder = build_decoder(spec, tensors, "")
+    pack_decoder(spec, tensors, "")
+    return Model(decoder, build_decoder(spec, tensors, ""), head, head[[PLUS, MINUS]])
 
 
 def _weights(shape: tuple[int, ...], dtype: torch.dtype, generator: torch.Generator) -> torch.Tensor:

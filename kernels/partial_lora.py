@@ -3,6 +3,8 @@
 import torch
 from torch.nn import functional
 
+from kernels.fused_linear import fused_linear, unpack
+
 # A product of fewer rows may add up in another order.
 _WHOLE = 16
 
@@ -17,11 +19,11 @@ def partial_lora_reference(
 ) -> torch.Tensor:
     """x (tokens, in) → (tokens, out): W x + b for every row, and B A x on top for the int64 `rows` (adapted,).
 
-    `weight` (out, in), `lora_a` (rank, in), `lora_b` (out, rank); unscaled (arXiv:2401.16420, whose alpha is its
-    rank). Computes the term for all rows and masks it.
+    `weight` (out, in), packed or not, `lora_a` (rank, in), `lora_b` (out, rank); unscaled (arXiv:2401.16420, whose
+    alpha is its rank). Computes the term for all rows and masks it.
     """
     mask = torch.zeros(len(x), 1, dtype=x.dtype, device=x.device).index_fill(0, rows, 1)
-    return functional.linear(x, weight, bias) + mask * functional.linear(functional.linear(x, lora_a), lora_b)
+    return functional.linear(x, unpack(weight), bias) + mask * functional.linear(functional.linear(x, lora_a), lora_b)
 
 
 def partial_lora(
@@ -38,4 +40,4 @@ def partial_lora(
     """
     adapted = functional.pad(x.index_select(0, rows), (0, 0, 0, -len(rows) % _WHOLE))
     term = functional.linear(functional.linear(adapted, lora_a), lora_b)[: len(rows)]
-    return functional.linear(x, weight, bias).index_add_(0, rows, term)
+    return fused_linear(x, weight, bias).index_add_(0, rows, term)

@@ -5,8 +5,11 @@ from dataclasses import dataclass
 
 import torch
 
+from kernels.fused_linear import pack
 from models.linear import Linear, build_linear, linear_shapes
 from models.spec import DecoderSpec
+
+_LINEAR_WEIGHTS = tuple(f".{name}.weight" for name in ("wqkv", "wo", "w1", "w2", "w3"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,17 @@ def decoder_shapes(spec: DecoderSpec) -> dict[str, tuple[int, ...]]:
     for layer in range(spec.layers):
         shapes |= {f"model.layers.{layer}.{name}": shape for name, shape in block.items()}
     return shapes
+
+
+def pack_decoder(spec: DecoderSpec, tensors: dict[str, torch.Tensor], prefix: str) -> None:
+    """Replace the weights of linear maps by packed ones, one by one, so that no more than one is there twice.
+
+    The last layer's `wqkv` stays as it is: its keys' and values' rows are used alone.
+    """
+    last = f"model.layers.{spec.layers - 1}.attention.wqkv.weight"
+    for name in decoder_shapes(spec):
+        if name != last and name.endswith(_LINEAR_WEIGHTS):
+            tensors[prefix + name] = pack(tensors[prefix + name])
 
 
 def build_decoder(spec: DecoderSpec, tensors: Mapping[str, torch.Tensor], prefix: str) -> Decoder:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
-from kernels.fused_linear import fused_linear
+from kernels.fused_linear import fused_linear, unpack
 from kernels.partial_lora import partial_lora, partial_lora_reference
 
 _A, _B = "Plora_A.weight", "Plora_B.weight"
@@ -22,7 +22,7 @@ class PartialLora:
 
 @dataclass(frozen=True, slots=True)
 class Linear:
-    """`weight` (out, in), `bias` (out,)."""
+    """`weight` (out, in), which may be packed, `bias` (out,)."""
 
     weight: torch.Tensor
     bias: torch.Tensor | None = None
@@ -74,5 +74,5 @@ def project(
 def project_plain(linear: Linear, x: torch.Tensor, pictures: torch.Tensor | None = None) -> torch.Tensor:
     """`project` by the reference."""
     if linear.lora is None or pictures is None:
-        return functional.linear(x, linear.weight, linear.bias)
+        return functional.linear(x, unpack(linear.weight), linear.bias)
     return partial_lora_reference(x, linear.weight, linear.bias, linear.lora.a, linear.lora.b, pictures)

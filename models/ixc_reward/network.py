@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from models.candidate import Candidate
 from models.clip import build_clip, clip_shapes
-from models.decoder import Decoder, build_decoder, decoder_shapes
+from models.decoder import Decoder, build_decoder, decoder_shapes, pack_decoder
 from models.ixc_reward.layout import MEAN, STD
 from models.ixc_reward.spec import IXCRewardSpec, read_spec
 from models.linear import Linear, build_linear, linear_shapes, project
@@ -74,9 +74,9 @@ def load(
     """
     spec = read_spec(directory)
     wanted = {name: Wanted(shape) for name, shape in tensor_shapes(spec).items()}
-    return build(
-        spec, load_weights(directory, wanted, dtype=dtype, device=device, ignored=_is_unread, progress=progress)
-    )
+    tensors = load_weights(directory, wanted, dtype=dtype, device=device, ignored=_is_unread, progress=progress)
+    pack_decoder(spec.decoder, tensors, "")
+    return build(spec, tensors)
 
 
 def build(spec: IXCRewardSpec, tensors: Mapping[str, torch.Tensor]) -> IXCReward:

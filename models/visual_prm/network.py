@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from models.candidate import Candidate
-from models.decoder import Decoder, build_decoder, decoder_shapes
+from models.decoder import Decoder, build_decoder, decoder_shapes, pack_decoder
 from models.readout import read_out, read_out_plain
 from models.tiling import MEAN, STD
 from models.tokenizer import load_tokenizer
@@ -98,6 +98,7 @@ def load(
     tensors = load_weights(directory, wanted, dtype=dtype, device=device, progress=progress)
     if spec.decoder.tied_head:
         tensors[_HEAD] = tensors[_EMBEDDINGS][list(labels)]
+    pack_decoder(spec.decoder, tensors, _LANGUAGE)
     return build(spec, tensors)
 
 
