@@ -97,10 +97,10 @@ def test_a_group_sent_again_costs_nothing_and_has_the_same_scores(server: Runnin
 
 @pytest.mark.parametrize("images", [[], [picture("navy")], [picture("lime"), picture("teal", 200)]])
 def test_a_group_computes_every_token_of_its_tree_once(server: Running, model: GatewayModel, images: list[str]) -> None:
-    """But for what all prompts begin with, which somebody has always computed before."""
+    """But for what all prompts begin with, which somebody has always computed before; no other question begins so."""
     others = ["black"] * len(images)
     known: set[Leading] = set()
-    for question, shown in (("Asked before.", [picture(other) for other in others]), ("Which tree?", images)):
+    for question, shown in (("§1 before.", [picture(other) for other in others]), ("§2 tree?", images)):
         answer = ask(server, f"{question} {len(images)}", CANDIDATES, images=shown)
         tree = leading_tokens(model, f"{question} {len(images)}", CANDIDATES, shown)
         computed = len(tree - known)
@@ -110,7 +110,7 @@ def test_a_group_computes_every_token_of_its_tree_once(server: Running, model: G
 
 
 def test_a_trajectory_that_grows_computes_exactly_its_new_tokens(server: Running, model: GatewayModel) -> None:
-    question, images = "How does it grow?", [picture("maroon")]
+    question, images = "§3 How does it grow?", [picture("maroon")]
     steps = [f"Step {number} says something new." for number in range(6)]
     ask(server, question, [steps[:1]], images=images)
     known = leading_tokens(model, question, [steps[:1]], images)
