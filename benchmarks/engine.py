@@ -10,9 +10,7 @@ of its calls, scaled. vLLM wants an environment of its own: see `benchmarks.vllm
 import argparse
 import contextlib
 import json
-import os
 import platform
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,12 +26,12 @@ from benchmarks import engine_picture
 from benchmarks.baselines import BASELINES, soft, soft_sample
 from benchmarks.interleaved import Contestant, Times, interleave
 from benchmarks.operations import done_operations, needed_operations, whole_tree
+from benchmarks.tuned import start_tuned
 from benchmarks.vllm_baseline import VLLM
 from benchmarks.workloads import FULL, SHAPES, Model, Workload, build_workload, random_model
 from models.candidate import Candidate
 from models.readout import prompts_of
 from models.tree_scorer import Logits, TreeScorer, run_through
-from service.allocator import tuned
 
 OURS, INVARIANT, CACHED = "steelyard", "steelyard, batch-invariant", "steelyard, prefix cached"
 _CACHE_BYTES = 2**31
@@ -268,9 +266,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     options = parser.parse_args()
     options.command = _told(options)
-    if tuned(os.environ) != os.environ:
-        # As the engine's process is started.
-        os.execve(sys.executable, [sys.executable, "-m", "benchmarks.engine", *sys.argv[1:]], tuned(os.environ))
+    start_tuned("benchmarks.engine")
     torch.set_num_threads(options.threads)
     dtype = getattr(torch, options.dtype)
     model = random_model(FULL, dtype)

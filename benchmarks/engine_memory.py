@@ -21,9 +21,9 @@ from PIL import Image
 
 from benchmarks.load_memory import anonymous_bytes
 from benchmarks.random_checkpoint import LARGE, write_checkpoint
+from benchmarks.tuned import start_tuned
 from models.checkpoint import Checkpoint
 from models.registry import identify
-from service.allocator import tuned
 from service.batching import Budget
 from service.encoding import read_model
 from service.engine import Engine
@@ -93,8 +93,7 @@ def main() -> None:
     parser.add_argument("--prefix-mib", type=int, default=64)
     parser.add_argument("--vision-mib", type=int, default=16)
     options = parser.parse_args()
-    if tuned(os.environ) != os.environ:
-        os.execve(sys.executable, [sys.executable, "-m", "benchmarks.engine_memory", *sys.argv[1:]], tuned(os.environ))
+    start_tuned("benchmarks.engine_memory")
     with tempfile.TemporaryDirectory() as folder:
         if options.large:
             write_checkpoint(Path(folder), LARGE)

@@ -8,7 +8,6 @@ before the clock starts. `--large` writes the engine benchmark's decoder as a ch
 import argparse
 import asyncio
 import json
-import os
 import random
 import subprocess
 import sys
@@ -24,9 +23,9 @@ import torch
 
 from benchmarks.interleaved import interleave
 from benchmarks.random_checkpoint import LARGE, write_checkpoint
+from benchmarks.tuned import start_tuned
 from models.checkpoint import Checkpoint
 from models.registry import identify
-from service.allocator import tuned
 from service.batching import Budget
 from service.encoding import read_model
 from service.engine import Engine
@@ -105,10 +104,7 @@ def main() -> None:
     parser.add_argument("--asked", type=int, default=20, help="words of each question")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    if tuned(os.environ) != os.environ:
-        # As the engine's process is started.
-        module = ["-m", "benchmarks.service_throughput"]
-        os.execve(sys.executable, [sys.executable, *module, *sys.argv[1:]], tuned(os.environ))
+    start_tuned("benchmarks.service_throughput")
     with ExitStack() as stack:
         directory = options.checkpoint
         if options.large:

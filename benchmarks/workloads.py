@@ -3,17 +3,18 @@
 Everything is made from a seed. Weights and ids mean nothing, so only times and agreement can be read off them.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from models.candidate import Candidate, Ids, PlacedPicture
 from models.decoder import Decoder, build_decoder, decoder_shapes, pack_decoder
+from models.encoded import common_prefix
+from models.readout import prompts_of
 from models.spec import DecoderSpec, RopeSpec
 
 # What these ids stand for in any vocabulary; text is drawn from the ids that follow.
@@ -117,8 +118,9 @@ class Workload:
     @cached_property
     def tree_tokens(self) -> int:
         """Tokens when nothing is computed twice, over all groups."""
-        paths = sorted(_paths(self.candidates), key=lambda path: path.tolist())
-        return sum(map(len, paths)) - sum(_shared(one, other) for one, other in pairwise(paths))
+        prompts, _ = prompts_of(self.candidates)
+        paths = sorted((prompt.keys for prompt in prompts), key=lambda path: path.tolist())
+        return sum(map(len, paths)) - sum(map(common_prefix, pairwise(paths)))
 
 
 def build_workload(name: str, shape: Shape, spec: DecoderSpec, dtype: torch.dtype, seed: int = 0) -> Workload:
@@ -165,24 +167,3 @@ def _candidate(
 
 def _text(numbers: np.random.Generator, spec: DecoderSpec, length: int) -> Ids:
     return numbers.integers(_FIRST_TEXT, spec.vocab_size, length, np.int32)
-
-
-def _paths(candidates: Sequence[Candidate]) -> list[npt.NDArray[np.int64]]:
-    """Ids with a number of its own for each row of each picture, so that equal places mean equal tokens."""
-    starts: dict[int, int] = {}
-    paths = []
-    for candidate in candidates:
-        path = candidate.ids.astype(np.int64)
-        for picture in candidate.pictures:
-            start = starts.setdefault(id(picture.features), -(len(starts) + 1) << 32)
-            rows = len(picture.features)
-            path[picture.offset : picture.offset + rows] = start + np.arange(rows)
-        paths.append(path)
-    return paths
-
-
-def _shared(one: npt.NDArray[np.int64], other: npt.NDArray[np.int64]) -> int:
-    """How many leading tokens two paths have in common."""
-    length = min(len(one), len(other))
-    differs = one[:length] != other[:length]
-    return int(differs.argmax()) if differs.any() else length

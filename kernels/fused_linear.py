@@ -3,6 +3,9 @@
 import torch
 from torch.nn import functional
 
+# A product of fewer rows may add up in another order.
+WHOLE_ROWS = 16
+
 
 def pack(weight: torch.Tensor) -> torch.Tensor:
     """A weight in the order in which the processor's products read it, or itself where there is no such order.

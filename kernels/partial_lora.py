@@ -3,10 +3,7 @@
 import torch
 from torch.nn import functional
 
-from kernels.fused_linear import fused_linear, unpack
-
-# A product of fewer rows may add up in another order.
-_WHOLE = 16
+from kernels.fused_linear import WHOLE_ROWS, fused_linear, unpack
 
 
 def partial_lora_reference(
@@ -38,6 +35,6 @@ def partial_lora(
 
     A row has the same bits however many others are adapted.
     """
-    adapted = functional.pad(x.index_select(0, rows), (0, 0, 0, -len(rows) % _WHOLE))
+    adapted = functional.pad(x.index_select(0, rows), (0, 0, 0, -len(rows) % WHOLE_ROWS))
     term = functional.linear(functional.linear(adapted, lora_a), lora_b)[: len(rows)]
     return fused_linear(x, weight, bias).index_add_(0, rows, term)

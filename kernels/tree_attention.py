@@ -10,8 +10,10 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional
 
-# In batch-invariant mode: products of fewer rows add up in another order, and sums go over spans of keys.
-_ROWS, _SPAN = 16, 128
+from kernels.fused_linear import WHOLE_ROWS
+
+# In batch-invariant mode sums go over spans of so many keys.
+_SPAN = 128
 
 
 class Block(Protocol):
@@ -43,9 +45,8 @@ class Gather:
     """A block made ready for a device, for all layers of a forward.
 
     `bias` (rows, tail) hides keys; it may have more rows than the block, and `length` more keys, which nobody sees.
-    `run` is the range of new rows that all its keys are, or None. Otherwise they are copied together: those before
-    `kept` are there from the block before, then `pieces`
-    are copied. With a `span`, a row's sums have an order that only its own keys decide.
+    `run` is the range of new rows that all its keys are, or None. Otherwise they are copied together: `pieces` is what
+    is not there yet from the block before. With a `span`, a row's sums have an order that only its own keys decide.
     """
 
     first: int
@@ -92,7 +93,7 @@ def prepare(
     filled: npt.NDArray[np.int64] = np.empty(0, np.int64)
     for block in blocks:
         count, tail = block.visible.shape
-        rows, padding = (-count % _ROWS, -len(block.keys) % _SPAN) if invariant else (0, 0)
+        rows, padding = (-count % WHOLE_ROWS, -len(block.keys) % _SPAN) if invariant else (0, 0)
         bias = torch.full((count + rows, tail + padding), float("-inf"), dtype=dtype)
         bias[:count, :tail].masked_fill_(torch.from_numpy(block.visible), 0)
         bias[count:, :tail] = 0

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from kernels.fused_linear import WHOLE_ROWS
 from kernels.rms_norm import rms_norm
 from kernels.rotary import rotary
 from kernels.tree_attention import Gather, Held, prepare, tree_attention
@@ -20,8 +21,6 @@ from models.token_tree import Rows, TokenTree
 
 # Rows that go through a layer's products at once: what they leave between two products stays in a processor's cache.
 _CHUNK_ELEMENTS, _FEWEST_ROWS, _MOST_ROWS = 1 << 21, 256, 4096
-# A product of fewer rows may add up in another order.
-_WHOLE = 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -147,7 +146,7 @@ class _Forward:
 
 def _padded(rows: int) -> int:
     """The next whole multiple of the rows from which a product's sums do not depend on their number."""
-    return -(-rows // _WHOLE) * _WHOLE
+    return -(-rows // WHOLE_ROWS) * WHOLE_ROWS
 
 
 def _within(rows: Rows, chunk: slice) -> Rows:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from models.encoded import common_prefix
+
 Keys = npt.NDArray[np.int64]
 Rows = npt.NDArray[np.int64]
 
@@ -186,13 +188,8 @@ class _Growth:
 
     def _common(self, group: Sequence[int], start: int) -> int:
         """Up to which position all of them are alike and go on."""
-        first = self._paths[group[0]]
-        stop = min(self._paths[index].needed for index in group)
-        for index in group[1:]:
-            differs = first.keys[start:stop] != self._paths[index].keys[start:stop]
-            if differs.any():
-                stop = start + int(differs.argmax())
-        return stop
+        paths = [self._paths[index] for index in group]
+        return start + common_prefix([path.keys[start : path.needed] for path in paths])
 
     def _read(self, path: Path, rows: Rows) -> Rows:
         read = np.full(len(path.readouts), -1, np.int64)
