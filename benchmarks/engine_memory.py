@@ -83,7 +83,7 @@ class Stream:
         request = ScoreStepsRequest(question=question, images=[image.id], candidates=texts)
         ready = self._model.ready(request, self._images)
         self._blobs = dict(ready.blobs)
-        return Job(uuid.uuid4().hex, "model", 1, time.time(), None, ready.prefix, ready.candidates, ready.pictures)
+        return Job(uuid.uuid4().hex, "model", 1, time.monotonic(), None, ready.prefix, ready.candidates, ready.pictures)
 
 
 def main() -> None:

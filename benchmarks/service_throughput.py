@@ -81,7 +81,7 @@ class Offline:
         found = []
         for group in groups:
             ready = self._model.ready(ScoreStepsRequest.model_validate(group), self._images)
-            found.append(Job(uuid.uuid4().hex, "model", 1, time.time(), None, ready.prefix, ready.candidates))
+            found.append(Job(uuid.uuid4().hex, "model", 1, time.monotonic(), None, ready.prefix, ready.candidates))
         return found
 
     def run(self, jobs: Sequence[Job]) -> int:

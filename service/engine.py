@@ -129,7 +129,7 @@ class Engine:
         """One batch of those in line, who are among the waiting."""
         chosen = set(map(id, line))
         others = [entry for entry in self._waiting if id(entry) not in chosen]
-        packing = pack(line, self._limits.budget, time.time())
+        packing = pack(line, self._limits.budget, time.monotonic())
         self._waiting = (*packing.waiting, *others)
         for entry in packing.expired:
             self._deliver_expired(entry)
@@ -141,7 +141,7 @@ class Engine:
             self._news, self._crowded = True, False
         self._in_hand.append(batch)
         self._source.begin([entry.job.id for held in self._in_hand for entry in held])
-        started, result = time.time(), _Result()
+        started, result = time.monotonic(), _Result()
         self._score(batch, result)
         self._in_hand.pop()
         for entry in batch:
@@ -154,7 +154,7 @@ class Engine:
                     computed_tokens=result.computed.pop(entry.job.id, 0),
                     tiles=result.tiles.pop(entry.job.id, 0),
                     queue_ms=max(0.0, (started - entry.job.submitted) * 1000),
-                    forward_ms=(time.time() - started) * 1000,
+                    forward_ms=(time.monotonic() - started) * 1000,
                 )
             )
         self._source.count(self._counts())

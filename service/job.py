@@ -48,9 +48,10 @@ class Job:
     """One group: the shared prefix's ids once, then each distinct candidate.
 
     `pictures` are every candidate's, in the same places; a group whose candidates bring their own has none.
-    `deadline` is in seconds of the wall clock, None for none; `rank` is 0 for online, 1 for train, 2 for batch.
+    `submitted` and `deadline` (None for none) are in seconds of this machine's monotonic clock, which no correction of
+    its time can move; `rank` is 0 for online, 1 for train, 2 for batch.
     `deaths` counts the workers that died with this job in hand, `done` names the candidates that had an outcome by
-    then. `plain` asks for the unshared oracle path.
+    then. `plain` asks for the unshared oracle path. Jobs of one `opening` are likely to share much of their prompts.
     """
 
     id: str
@@ -64,6 +65,7 @@ class Job:
     plain: bool = False
     deaths: int = 0
     done: tuple[int, ...] = ()
+    opening: str = ""
 
     @property
     def left(self) -> tuple[int, ...]:

@@ -20,6 +20,7 @@ from service.images import ImageStore
 from service.job import Job
 from service.limits import check_counts
 from service.metrics import Metrics
+from service.opening import opening_of
 from service.queue import Queue, QueueUnavailable
 from service.replay import ReplayStore
 from service.settings import Settings
@@ -128,7 +129,7 @@ class Scoring:
             self._replay.end(key, call.flight)
 
     async def _score(self, call: _Call) -> ScoredGroup:
-        arrived, started = time.time(), time.perf_counter()
+        arrived, started = time.monotonic(), time.perf_counter()
         group = await self._encode(call)
         encode_s = time.perf_counter() - started
         call.metrics.groups.labels(call.model.name, call.request.priority).inc()
@@ -161,7 +162,7 @@ class Scoring:
     async def _collect(self, call: _Call, group: ReadyGroup, job: Job, costs: Costs) -> None:
         """Publish outcomes as they come, until each candidate has one or the engine is given up."""
         # A group whose deadline passed while it was encoded still gets the engine's word for it.
-        limit_s = None if job.deadline is None else max(0.0, job.deadline - time.time()) + GRACE_S
+        limit_s = None if job.deadline is None else max(0.0, job.deadline - time.monotonic()) + GRACE_S
         try:
             async with asyncio.timeout(limit_s), aclosing(self._queue.submit(job, group.blobs)) as deliveries:
                 async for delivery in deliveries:
@@ -216,12 +217,13 @@ def _job(call: _Call, group: ReadyGroup, arrived: float) -> Job:
         id=uuid.uuid4().hex,
         model=call.model.name,
         rank=_RANK[request.priority],
-        submitted=time.time(),
+        submitted=time.monotonic(),
         deadline=None if limit_s is None else arrived + limit_s,
         prefix=group.prefix,
         candidates=group.candidates,
         pictures=group.pictures,
         plain=call.plain,
+        opening=opening_of(call.model.name, request, group),
     )
 
 

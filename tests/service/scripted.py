@@ -131,7 +131,7 @@ def job(
     """A candidate for each of `firsts`, of so many `tokens`."""
     ids = [np.full(tokens, first, np.int32).tobytes() for first in firsts]
     candidates = tuple(JobCandidate(part, np.array([tokens - 1], np.int32).tobytes()) for part in ids)
-    return Job(name, "prm", rank, time.time(), deadline, b"", candidates, pictures)
+    return Job(name, "prm", rank, time.monotonic(), deadline, b"", candidates, pictures)
 
 
 def run(script: Script, scorer: Halver, tokens: int = 1000, feature_bytes: int = 1024) -> Script:
