@@ -3,22 +3,24 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from models.checkpoint import CheckpointError, locate
 from models.token_cache import TokenCache
 from service.body import Bodies
 from service.catalogue import Catalogue
+from service.configuration import engine_configuration
 from service.encoding import read_model
 from service.engine_child import EngineStartError
 from service.gateway_model import GatewayModel
 from service.health import Canaries, Unhealthy
 from service.images import ImageStore
 from service.metrics import Metrics
-from service.queue.frames import Configure, EngineModelSource
 from service.queue.memory import MemoryQueue
+from service.queue.redis import RedisOptions, RedisQueue
 from service.scoring import Scoring
 from service.settings import Settings
+from service.shared_pictures import SharedPictures
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +43,7 @@ class Gateway:
         )
         self.bodies = Bodies(settings.max_reading_bytes)
         self.failure: str | None = None
-        self.queue: MemoryQueue | None = None
+        self.queue: MemoryQueue | RedisQueue | None = None
         self.scoring: Scoring | None = None
         self.canaries: Canaries | None = None
         self._starting: asyncio.Task[None] | None = None
@@ -94,15 +96,26 @@ class Gateway:
         models = {
             name: await asyncio.to_thread(self._read, name, source) for name, source in self.settings.models.items()
         }
-        self.queue = MemoryQueue(
-            self._configuration(models), self.settings.log_level, self._on_engine, self._engine_module
-        )
+        self.queue = self._make_queue(models)
         await self.queue.start()
-        catalogue = Catalogue(models, self.queue.models(), batch_invariant=self.settings.batch_invariant)
+        catalogue = Catalogue(models, self.queue.models(), batch_invariant=self.queue.batch_invariant)
         scoring = Scoring(self.settings, self.queue, self.images, self.metrics, catalogue)
         self.canaries = Canaries(scoring)
         await self.canaries.learn()
         self.scoring = scoring
+
+    def _make_queue(self, models: Mapping[str, GatewayModel]) -> MemoryQueue | RedisQueue:
+        settings = self.settings
+        if settings.queue == "memory":
+            directories = {name: model.directory for name, model in models.items()}
+            configure = engine_configuration(settings, directories)
+            return MemoryQueue(configure, settings.log_level, self._on_engine, self._engine_module)
+        options = RedisOptions(
+            settings.queue, settings.queue_tokens, int(settings.result_s * 1000), reuse=settings.result_cache
+        )
+        queue = RedisQueue(options, {name: model.tokenizer_digest for name, model in models.items()}, self._on_engine)
+        self.images.share(SharedPictures(queue, asyncio.get_running_loop(), settings.image_ttl_s))
+        return queue
 
     def _read(self, name: str, source: str) -> GatewayModel:
         log.info("loading %s from %s", name, source)
@@ -114,17 +127,3 @@ class Gateway:
             self.canaries.forget()
         if self.queue is not None:
             self.metrics.engine_restarts.set(self.queue.restarts)
-
-    def _configuration(self, models: dict[str, GatewayModel]) -> Configure:
-        settings = self.settings
-        return Configure(
-            models=tuple(EngineModelSource(name, str(model.directory)) for name, model in models.items()),
-            device=settings.device,
-            dtype=settings.dtype,
-            threads=settings.threads,
-            batch_tokens=settings.batch_tokens,
-            batch_tiles=settings.batch_tiles,
-            prefix_cache_bytes=settings.prefix_cache_bytes,
-            vision_cache_bytes=settings.vision_cache_bytes,
-            batch_invariant=settings.batch_invariant,
-        )

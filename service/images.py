@@ -8,6 +8,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 from urllib.parse import unquote_to_bytes
 
 import pybase64
@@ -17,6 +18,13 @@ from models.tiling import TooManyPixels as _TooManyPixels
 from service.errors import ImageTooLarge, InvalidRequest, TooManyPixels, UnknownImage, UnsupportedImage
 
 _MOST_ESCAPES = 200_000
+
+
+class Shared(Protocol):
+    """Pictures that other gateways have stored, by their ids."""
+
+    def find(self, image_id: str) -> bytes | None: ...
+    def keep(self, image_id: str, content: bytes) -> None: ...
 
 
 @dataclass(slots=True)
@@ -54,7 +62,19 @@ class ImageStore:
         self._max_call_pixels = max_call_pixels
         self._lock = threading.Lock()
         self._images: OrderedDict[str, Image] = OrderedDict()
+        self._shared: Shared | None = None
         self.bytes = 0
+
+    def share(self, shared: "Shared") -> None:
+        """Look there for what is not here, and let `publish` store there too."""
+        self._shared = shared
+
+    def publish(self, content: bytes) -> Image:
+        """`put`, for the other gateways too."""
+        image = self.put(content)
+        if self._shared is not None:
+            self._shared.keep(image.id, image.content)
+        return image
 
     def put(self, content: bytes) -> Image:
         """Check a picture's header and keep it. Raises ImageTooLarge, TooManyPixels, UnsupportedImage."""
@@ -80,7 +100,7 @@ class ImageStore:
         Raises UnknownImage with every id that is not stored, InvalidRequest for what is neither id, data URL
         nor base64, TooManyPixels for what is too much in all, and what `put` raises.
         """
-        found = {reference: self._find(reference) if _is_id(reference) else None for reference in references}
+        found = {reference: self._find_anywhere(reference) if _is_id(reference) else None for reference in references}
         missing = [reference for reference, image in found.items() if image is None and _is_id(reference)]
         if missing:
             raise UnknownImage(f"not stored here (any more): {', '.join(missing)}; send them again with PUT /images")
@@ -98,6 +118,13 @@ class ImageStore:
         if pixels > self._max_call_pixels:
             limit = self._max_call_pixels
             raise TooManyPixels(f"the pictures of this call have {pixels} pixels in all; the limit is {limit}")
+
+    def _find_anywhere(self, image_id: str) -> Image | None:
+        image = self._find(image_id)
+        if image is None and self._shared is not None:
+            content = self._shared.find(image_id)
+            image = None if content is None else self.put(content)
+        return image
 
     def _find(self, image_id: str) -> Image | None:
         with self._lock:

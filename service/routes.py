@@ -16,6 +16,7 @@ from service.gateway import Gateway
 from service.health import Unhealthy
 from service.metrics import CONTENT_TYPE
 from service.middleware import CLIENT_CLOSED_REQUEST
+from service.queue import QueueUnavailable
 from service.scoring import Scoring
 from steelyard.schema import (
     CandidateScore,
@@ -101,7 +102,10 @@ async def put_image(request: Request, _: Caller) -> StoredImage:
     gateway = gateway_of(request)
     limit = min(gateway.settings.max_image_bytes, gateway.settings.max_body_bytes)
     async with gateway.bodies.read(request, limit) as content:
-        image = await asyncio.to_thread(gateway.images.put, content)
+        try:
+            image = await asyncio.to_thread(gateway.images.publish, content)
+        except QueueUnavailable as error:
+            raise Unavailable(str(error)) from None
     return StoredImage(id=image.id, width=image.width, height=image.height, bytes=len(image.content))
 
 

@@ -21,7 +21,7 @@ from service.job import Job
 from service.limits import check_counts
 from service.metrics import Metrics
 from service.opening import opening_of
-from service.queue import Queue, QueueUnavailable
+from service.queue import Queue, QueueFull, QueueUnavailable
 from service.replay import ReplayStore
 from service.settings import Settings
 from steelyard.schema import CandidateScore, ScoredGroup, ScoreRequest, Timings
@@ -174,6 +174,10 @@ class Scoring:
             if not costs.deliveries:
                 raise DeadlineExceeded("no engine answered before the deadline; nothing was scored") from None
             _expire(call, group)
+        except QueueFull as error:
+            refusal = Overloaded(str(error))
+            refusal.retry_after_s = error.retry_after_s
+            raise refusal from None
         except QueueUnavailable as error:
             raise Unavailable(str(error)) from None
 

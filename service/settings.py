@@ -9,6 +9,8 @@ from typing import Literal, NoReturn
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 _PREFIX = "STEELYARD_"
+# How the address of a queue in Redis begins.
+SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
 # Read by the client, which may live in the same environment; the key that it reads is one of the server's.
 _CLIENTS_OWN = {"STEELYARD_URL"}
 DEMO = Path(__file__).parents[1] / "demo"
@@ -35,7 +37,7 @@ class Settings(BaseModel):
         "auto", description="auto is bfloat16 on a GPU; on a CPU it is the checkpoint's, where the CPU multiplies it"
     )
     batch_invariant: bool = Field(False, description="the same bits whatever the batch, the order and the caches")
-    queue: str = Field("memory", description="memory, or redis://… (not in this version)")
+    queue: str = Field("memory", description="memory, or redis://HOST:PORT/DB, rediss://…, redis+sentinel://…")
     max_tokens: int | None = Field(None, ge=1, description="longest prompt scored; default 4 × max_position_embeddings")
     api_key: tuple[str, ...] = Field((), description="keys callers must bear, repeatable; none means open")
 
@@ -54,6 +56,13 @@ class Settings(BaseModel):
     image_ttl_s: float = Field(3600.0, gt=0, description="seconds that a picture lives after its last use")
     replay_s: float = Field(600.0, gt=0, description="seconds that an answer is kept for a repeated id")
     replay_bytes: int = Field(256 * MIB, ge=0, description="bytes of answers kept for repeated ids")
+
+    queue_tokens: int = Field(64_000_000, ge=1, description="tokens that may wait in Redis; more are refused with 429")
+    result_cache: bool = Field(True, description="give the stored result to whoever asks the same again, with Redis")
+    result_s: float = Field(600.0, ge=1, description="seconds that Redis keeps a result")
+    result_bytes: int = Field(256 * MIB, ge=0, description="bytes of results that Redis keeps")
+    steal_ms: int = Field(100, ge=1, description="how long a job waits for the worker that knows its prefix")
+    metrics_port: int = Field(0, ge=0, le=65535, description="port of a worker's metrics; 0 shows none")
 
     prefix_cache_bytes: int = Field(
         512 * MIB, ge=0, description="keys and values kept of prompts, by all models together; 0 keeps none"
@@ -89,11 +98,9 @@ class Settings(BaseModel):
 
     @field_validator("queue")
     @classmethod
-    def _memory_only(cls, value: str) -> str:
-        if value.startswith(("redis://", "rediss://")):
-            raise ValueError("the Redis queue is not in this version; leave it at memory")
-        if value != "memory":
-            raise ValueError(f"{value!r} is neither memory nor redis://…")
+    def _known_queue(cls, value: str) -> str:
+        if value != "memory" and value.partition("://")[0] not in SCHEMES:
+            raise ValueError(f"{value.partition('://')[0]!r} is neither memory nor one of {', '.join(SCHEMES)}")
         return value
 
     @property

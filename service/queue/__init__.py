@@ -16,6 +16,14 @@ class QueueUnavailable(Exception):
     """No engine takes jobs: still loading, failing to start, or the server is stopping."""
 
 
+class QueueFull(QueueUnavailable):
+    """Too much waits already; nothing was accepted. `retry_after_s` is when there may be room."""
+
+    def __init__(self, message: str, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
 class Queue(Protocol):
     """A gateway's end."""
 

@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import logging
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 
 from service.batching import ALONE_AFTER_DEATHS
 from service.engine_child import EngineChild, EngineStartError
@@ -53,14 +53,41 @@ class _Ticket:
         return dataclasses.replace(self.job, done=tuple(sorted(done)))
 
 
+async def _nothing(digest: str) -> bytes | None:
+    return None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Hooks:
+    """What a queue before this one wants to know and has to give.
+
+    `fetch` finds a picture's bytes that no job brought; `on_begin` hears which jobs are in the forward that starts,
+    `on_death` how many engine processes have died with a job in hand.
+    """
+
+    fetch: Callable[[str], Awaitable[bytes | None]] = _nothing
+    on_begin: Callable[[Sequence[str]], None] = lambda jobs: None
+    on_death: Callable[[str, int], None] = lambda job, deaths: None
+
+
 class MemoryQueue:
     """A Queue over one engine process, which it starts, feeds, and starts again when it dies."""
 
-    def __init__(self, configure: Configure, log_level: str, on_engine: Callable[[], None], engine_module: str) -> None:
+    def __init__(
+        self,
+        configure: Configure,
+        log_level: str,
+        on_engine: Callable[[], None],
+        engine_module: str,
+        *,
+        hooks: "Hooks | None" = None,
+    ) -> None:
         self._engine_module = engine_module
         self._configure = configure
         self._log_level = log_level
         self._on_engine = on_engine
+        self._hooks = hooks or Hooks()
+        self._fetching: set[asyncio.Task[None]] = set()
         self._child: EngineChild | None = None
         self._models: tuple[EngineModel, ...] = ()
         self._tickets: dict[str, _Ticket] = {}
@@ -80,6 +107,10 @@ class MemoryQueue:
     def models(self) -> Sequence[EngineModel]:
         return self._models
 
+    @property
+    def batch_invariant(self) -> bool:
+        return self._configure.batch_invariant
+
     async def start(self) -> None:
         """Returns when the models are loaded. Raises EngineStartError with a line for the operator."""
         self._running = asyncio.create_task(self._supervise(), name="engine supervisor")
@@ -92,6 +123,11 @@ class MemoryQueue:
             self._running.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._running
+
+    async def renew(self) -> None:
+        """End the engine process, when no job waits: those that come next get one that has run nothing."""
+        if self._child is not None:
+            await self._child.stop()
 
     async def submit(self, job: Job, blobs: Mapping[str, bytes]) -> AsyncGenerator[Delivery, None]:
         if self._closing:
@@ -196,13 +232,27 @@ class MemoryQueue:
             case Loading(model, done, total):
                 self._report(model, done, total)
             case Fetch(digest):
-                child.send(Blob(digest, self._blobs.get(digest)))
+                self._fetch(child, digest)
             case Began(jobs):
                 self._in_hand = set(jobs) & self._tickets.keys()
+                self._hooks.on_begin(sorted(self._in_hand))
             case Delivered(delivery):
                 self._hand_out(delivery)
             case Counted(counts):
                 self.counts = counts
+
+    def _fetch(self, child: EngineChild, digest: str) -> None:
+        content = self._blobs.get(digest)
+        if content is not None:
+            child.send(Blob(digest, content))
+            return
+
+        async def fetch() -> None:
+            child.send(Blob(digest, await self._hooks.fetch(digest)))
+
+        task = asyncio.create_task(fetch())
+        self._fetching.add(task)
+        task.add_done_callback(self._fetching.discard)
 
     def _report(self, model: str, done: int, total: int) -> None:
         """Once for each tenth, so that a large model shows that it is coming and a small one stays silent."""
@@ -228,6 +278,7 @@ class MemoryQueue:
             ticket = self._tickets[job_id]
             deaths = ticket.job.deaths + 1
             ticket.job = dataclasses.replace(ticket.job, deaths=deaths)
+            self._hooks.on_death(job_id, deaths)
             if deaths > ALONE_AFTER_DEATHS:
                 detail = f"the engine process died {deaths} times with this group in hand"
                 outcomes = (Outcome(c, "failed", detail=detail, retryable=False) for c in sorted(ticket.pending))

@@ -1,0 +1,14 @@
+-- ARGV: worker, model, generation, what it has loaded, time to live, then the model's streams.
+-- One name stands for one thing: answers what others have registered when that is something else, or ''.
+local me, model, generation, loaded = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
+local key = P .. 'fleet:' .. model
+local known = redis.call('HMGET', key, 'generation', 'loaded')
+if known[1] and known[2] ~= loaded and tonumber(known[1]) >= generation then
+  for _, worker in ipairs(redis.call('SMEMBERS', P .. 'workers:' .. model)) do
+    if worker ~= me and is_alive('worker', worker) then return known[2] end
+  end
+end
+redis.call('HSET', key, 'generation', generation, 'loaded', loaded)
+redis.call('PEXPIRE', key, ARGV[5])
+for i = 6, #ARGV do redis.pcall('XGROUP', 'CREATE', ARGV[i], 'workers', '0', 'MKSTREAM') end
+return ''
