@@ -22,7 +22,7 @@ CONFIGURE = Configure(
 
 async def test_deliveries_that_come_together_are_all_handed_on() -> None:
     """Also by a caller who takes his time over each."""
-    queue = MemoryQueue(CONFIGURE, "error", lambda: None, "tests.service.bursting_engine")
+    queue = MemoryQueue(CONFIGURE, "error", lambda: None, "tests.service.queue.bursting_engine")
     await queue.start()
     try:
         answered = []
