@@ -8,13 +8,14 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from models.checkpoint import CheckpointError
 from service.engine_child import EngineStartError
 from service.memory import return_large_blocks
 from service.queue.redis_worker import OtherFleet
-from service.settings import Settings, SettingsError, read_settings
+from service.settings import SettingsError, read_settings
 from service.worker_loop import Worker
 
 # Written with each beat: what `--check` looks at. A worker has no port that a probe could ask.
@@ -34,7 +35,7 @@ def main(arguments: list[str]) -> int:
     return_large_blocks()
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
-        asyncio.run(_run(settings))
+        asyncio.run(run_until_told(lambda: Worker(settings, ALIVE_FILE.touch)))
     except (CheckpointError, EngineStartError, OtherFleet) as error:
         return _stop(str(error))
     return 0
@@ -48,8 +49,9 @@ def check() -> int:
     return _stop(f"no worker here has spoken to Redis in the last {_FRESH_S:.0f} s")
 
 
-async def _run(settings: Settings) -> None:
-    worker = Worker(settings, ALIVE_FILE.touch)
+async def run_until_told(make: Callable[[], Worker]) -> None:
+    """SIGTERM and Ctrl-C stop it. Raises what `Worker.run` raises."""
+    worker = make()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, worker.stop)

@@ -12,6 +12,7 @@ from redis.exceptions import RedisError, ResponseError
 from models.checkpoint import locate, tokenizer_digest
 from service.batching import ALONE_AFTER_DEATHS
 from service.configuration import engine_configuration
+from service.ending import end
 from service.hand import Hand
 from service.job import Job, Outcome
 from service.queue import QueueUnavailable
@@ -54,6 +55,12 @@ class Worker:
         )
         self._stopping = asyncio.Event()
         self._running: set[asyncio.Task[None]] = set()
+        self._strays: set[str] = set()
+
+    @property
+    def name(self) -> str:
+        """By which Redis knows it."""
+        return self._redis.name
 
     def stop(self) -> None:
         """Take nothing more; what is in hand is finished, or given back when that takes too long."""
@@ -74,9 +81,7 @@ class Worker:
             for task in done:
                 task.result()
         finally:
-            for task in (*loops, *self._running):
-                task.cancel()
-            await asyncio.gather(*loops, *self._running, return_exceptions=True)
+            await end([*loops, *self._running])
             await self._leave()
 
     async def _stop_when_told(self) -> None:
@@ -105,6 +110,7 @@ class Worker:
                 dead = await self._redis.beat(self._standing())
                 await self._redis.register(self._loaded(), generation=0)
                 self._on_beat()
+                await self._settle()
                 for worker in dead:
                     for job in await self._redis.reclaim(worker, ALONE_AFTER_DEATHS):
                         await self._bury(job)
@@ -114,6 +120,15 @@ class Worker:
                 continue
             backoff = Backoff()
             await asyncio.sleep(BEAT_S)
+
+    async def _settle(self) -> None:
+        """Give back what Redis believes to be in hand here and is not: the answer to a `take` was lost."""
+        strays = await self._redis.in_hand() - set(self._hand.jobs)
+        # Twice in a row: one that was taken this moment is on its way.
+        if lost := strays & self._strays:
+            log.warning("%d jobs were taken without a word: they go back", len(lost))
+            await self._redis.give_back(lost)
+        self._strays = strays - lost
 
     async def _take(self) -> None:
         backoff = Backoff()

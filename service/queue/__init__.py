@@ -27,14 +27,6 @@ class QueueFull(QueueUnavailable):
 class Queue(Protocol):
     """A gateway's end."""
 
-    async def start(self) -> None:
-        """Returns when every model has an engine."""
-        ...
-
-    async def close(self) -> None:
-        """Groups that still wait stay without an answer: drain first."""
-        ...
-
     def submit(self, job: Job, blobs: Mapping[str, bytes]) -> AsyncGenerator[Delivery, None]:
         """Hand over a job with the bytes of its pictures by digest; yields until each candidate has an outcome.
 

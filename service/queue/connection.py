@@ -1,10 +1,11 @@
 """Connections to Redis: from a URL, and one line on which the commands of many coroutines travel together."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
@@ -12,7 +13,10 @@ from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as Gone
 from redis.exceptions import MasterDownError, NoScriptError, ReadOnlyError, RedisError
 from redis.exceptions import TimeoutError as Silent
+from redis.retry import Retry as BlockingRetry
+from redis.sentinel import Sentinel as BlockingSentinel
 
+from service.ending import end
 from service.queue.redis_keys import script_texts
 
 # Redis is away, or is about to be another one: the same command may be sent again, for every script can be repeated.
@@ -30,17 +34,20 @@ def connect(url: str) -> Redis:
     redis+sentinel://[user:password@]HOST:PORT,HOST:PORT/SERVICE[/DB][?sentinel_password=…], rediss+sentinel:// over
     TLS. Raises ValueError for what is none of them. Redis Cluster is not supported.
     """
-    options: dict[str, Any] = {
-        "socket_timeout": _SOCKET_S,
-        "socket_connect_timeout": _SOCKET_S,
-        "retry": Retry(ExponentialBackoff(cap=0.5, base=0.05), 2),
-        "client_name": "steelyard",
-        "protocol": 2,
-    }
-    parts = urlsplit(url)
-    if not parts.scheme.endswith("+sentinel"):
+    options = _options() | {"retry": Retry(ExponentialBackoff(cap=0.5, base=0.05), 2)}
+    if not urlsplit(url).scheme.endswith("+sentinel"):
         return Redis.from_url(url, **options)
-    return _through_sentinels(url, options)
+    found: Redis = _sentinels(Sentinel, url, options)
+    return found
+
+
+def connect_blocking(url: str) -> BlockingRedis:
+    """The same for a tool of the command line."""
+    options = _options() | {"retry": BlockingRetry(ExponentialBackoff(cap=0.5, base=0.05), 2)}
+    if not urlsplit(url).scheme.endswith("+sentinel"):
+        return BlockingRedis.from_url(url, **options)
+    found: BlockingRedis = _sentinels(BlockingSentinel, url, options)
+    return found
 
 
 def hide_password(url: str) -> str:
@@ -50,7 +57,16 @@ def hide_password(url: str) -> str:
     return parts._replace(netloc=f"{user.partition(':')[0]}:…@{host}" if at else host, query="").geturl()
 
 
-def _through_sentinels(url: str, options: dict[str, Any]) -> Redis:
+def _options() -> dict[str, Any]:
+    return {
+        "socket_timeout": _SOCKET_S,
+        "socket_connect_timeout": _SOCKET_S,
+        "client_name": "steelyard",
+        "protocol": 2,
+    }
+
+
+def _sentinels(kind: Callable[..., Any], url: str, options: dict[str, Any]) -> Any:  # noqa: ANN401
     parts = urlsplit(url)
     user, _, hosts = parts.netloc.rpartition("@")
     service, _, database = parts.path.strip("/").partition("/")
@@ -65,8 +81,7 @@ def _through_sentinels(url: str, options: dict[str, Any]) -> Redis:
     own = parse_qs(parts.query).get("sentinel_password")
     sentinel_options = tls | ({"password": own[0]} if own else {}) | {"socket_timeout": _SOCKET_S}
     sentinels = [_host(each) for each in hosts.split(",")]
-    sentinel = Sentinel(sentinels, sentinel_kwargs=sentinel_options, **options, **tls)  # type: ignore[no-untyped-call]
-    return cast(Redis, sentinel.master_for(service))
+    return kind(sentinels, sentinel_kwargs=sentinel_options, **options, **tls).master_for(service)
 
 
 def _host(given: str) -> tuple[str, int]:
@@ -110,8 +125,7 @@ class Line:
 
     async def close(self) -> None:
         if self._sending is not None:
-            self._sending.cancel()
-            await asyncio.gather(self._sending, return_exceptions=True)
+            await end([self._sending])
         await self.redis.aclose()
 
     async def _send(self) -> None:

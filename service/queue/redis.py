@@ -15,6 +15,7 @@ from typing import cast
 
 from redis.exceptions import OutOfMemoryError, RedisError
 
+from service.ending import end
 from service.engine_counts import EngineCounts
 from service.job import Delivery, EngineModel, Job
 from service.queue import QueueFull, QueueUnavailable
@@ -116,9 +117,7 @@ class RedisQueue:
 
     async def close(self) -> None:
         self._closing = True
-        for task in (*self._tasks, *self._aside):
-            task.cancel()
-        await asyncio.gather(*self._tasks, *self._aside, return_exceptions=True)
+        await end([*self._tasks, *self._aside])
         with contextlib.suppress(*AWAY, RedisError):
             await self._line.call("DEL", keys.gateway(self._name), keys.replies(self._name))
         await self._line.close()

@@ -1,6 +1,5 @@
 """The names that the queue's keys have in Redis, and the scripts that read and write them."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 PREFIX = "steelyard:"
@@ -31,6 +30,10 @@ def blob(digest: str) -> str:
     return f"{PREFIX}blob:{digest}"
 
 
+def hand(worker: str) -> str:
+    return f"{PREFIX}hand:{worker}"
+
+
 def bell(worker: str) -> str:
     return f"{PREFIX}bell:{worker}"
 
@@ -55,15 +58,19 @@ def load(model: str) -> str:
     return f"{PREFIX}load:{model}"
 
 
+def dead(content: str) -> str:
+    return f"{PREFIX}dead:{content}"
+
+
+def result(content: str) -> str:
+    return f"{PREFIX}result:{content}"
+
+
 CONTROL = PREFIX + "control"
+DEAD = PREFIX + "dead"
 
 
 def script_texts() -> dict[str, str]:
     """The Lua scripts by name, each with what they share in front."""
     prelude = (_LUA / "prelude.lua").read_text()
     return {path.stem: prelude + path.read_text() for path in _LUA.glob("*.lua") if path.stem != "prelude"}
-
-
-def words(values: Sequence[object]) -> list[str]:
-    """Script arguments as text."""
-    return [str(value) for value in values]

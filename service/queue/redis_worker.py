@@ -134,6 +134,10 @@ class RedisWorker:
             for _, body, left, waited, deaths, cost, rank in found
         ]
 
+    async def in_hand(self) -> set[str]:
+        """The jobs that Redis believes to be with this worker."""
+        return {name.decode() for name in await self._line.call("SMEMBERS", keys.hand(self.name))}
+
     async def listen(self, seconds: float) -> None:
         """Until a job may have come for this worker, or so long."""
         await cast("asyncio.Future[object]", self._bell.blpop([keys.bell(self.name)], timeout=seconds))

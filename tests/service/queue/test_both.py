@@ -9,11 +9,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from service.queue import Queue, QueueUnavailable
+from service.queue import QueueUnavailable
+from service.queue.memory import MemoryQueue
+from service.queue.redis import RedisQueue
 from tests.service.queue.backends import ENGINE, deliveries_of, halves, in_memory, outcomes_of, through_redis, until
 from tests.service.queue.halving_engine import DEADLY, DEADLY_LATER, SLOW
 from tests.service.queue.servers import OLDEST, VALKEY, serving
 from tests.service.scripted import PICTURE, job
+
+Queue = MemoryQueue | RedisQueue
 
 
 @pytest.fixture(params=["memory", "valkey", "oldest"])
