@@ -7,16 +7,16 @@ from fastapi.routing import APIRoute
 from service.routes import router
 from service.settings import Settings
 
-# Named in the deployment's files, and of the worker alone: not one of the gateway's settings or metrics.
-OF_THE_WORKER = {"check", "metrics_port"}
+# What the worker takes that is not a setting.
+OF_THE_WORKER = {"check"}
+# What a gateway exports only where its queue is in Redis.
 OF_THE_REDIS_QUEUE = {"steelyard_queue_tokens"}
 _OPTION = re.compile(r"--([a-z-]+)")
 
 
 def is_variable(name: str) -> bool:
     """Whether it may stand in the environment: `STEELYARD_*` only if it is a setting."""
-    setting = name.removeprefix("STEELYARD_").lower()
-    return not name.startswith("STEELYARD_") or setting in Settings.model_fields.keys() | OF_THE_WORKER
+    return not name.startswith("STEELYARD_") or name.removeprefix("STEELYARD_").lower() in Settings.model_fields
 
 
 def unknown_options(command: list[str]) -> list[str]:

