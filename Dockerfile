@@ -1,6 +1,9 @@
-# The server's image: locked dependencies (torch by version), the application on PYTHONPATH, a user without rights.
+# The image of the gateway and of the worker: locked dependencies (torch by version), the application on PYTHONPATH, a
+# user without rights. Nothing is written but /tmp and /models, so its root may be read-only.
 #   docker build -t steelyard .
 #   docker build -t steelyard:gpu --build-arg TORCH_BACKEND=cu130 .
+# gateway, or the whole server where no queue is named:  docker run steelyard [--queue redis://…] …
+# worker:  docker run --entrypoint python --health-cmd 'python -m service.worker --check' steelyard -m service.worker …
 FROM python:3.11-slim AS build
 ARG TORCH_BACKEND=cpu
 WORKDIR /app
@@ -19,8 +22,11 @@ COPY models models
 COPY service service
 COPY demo demo
 COPY LICENSE ./
-ENV PYTHONPATH=/app:/app/client PATH=/app/.venv/bin:$PATH PYTHONUNBUFFERED=1 STEELYARD_HOST=0.0.0.0
-USER steelyard
-EXPOSE 8000
-HEALTHCHECK --start-period=120s CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/health/ready', timeout=15)"]
+# HF_HOME: where models named by their hub id are kept.
+ENV PYTHONPATH=/app:/app/client PATH=/app/.venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
+    HF_HOME=/models STEELYARD_HOST=0.0.0.0
+# By number, so that Kubernetes can see that it is not root.
+USER 10001
+EXPOSE 8000 9090
+HEALTHCHECK --start-period=120s --timeout=20s CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/health/ready', timeout=15)"]
 ENTRYPOINT ["python", "-m", "service"]
