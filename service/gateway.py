@@ -14,6 +14,10 @@ from service.engine_child import EngineStartError
 from service.gateway_model import GatewayModel
 from service.health import Canaries, Unhealthy
 from service.images import ImageStore
+from service.jobs import make_store
+from service.jobs.runner import Runner
+from service.jobs.scoring import scorer
+from service.jobs.store import JobLimits, JobStore
 from service.metrics import Metrics
 from service.queue.frames import Configure, EngineModelSource
 from service.queue.memory import MemoryQueue
@@ -40,6 +44,8 @@ class Gateway:
             max_call_pixels=settings.max_call_pixels,
         )
         self.bodies = Bodies(settings.max_reading_bytes)
+        self.jobs: JobStore = make_store(None, _job_limits(settings))
+        self.runner: Runner | None = None
         self.failure: str | None = None
         self.queue: MemoryQueue | None = None
         self.scoring: Scoring | None = None
@@ -56,6 +62,8 @@ class Gateway:
             self._starting.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._starting
+        if self.runner is not None:
+            await self.runner.close()
         if self.queue is not None:
             await self.queue.close()
         if self.scoring is not None:
@@ -103,6 +111,11 @@ class Gateway:
         self.canaries = Canaries(scoring)
         await self.canaries.learn()
         self.scoring = scoring
+        settings = self.settings
+        self.runner = Runner(
+            self.jobs, scorer(scoring), concurrency=settings.job_concurrency, lease_s=settings.job_lease_s
+        )
+        self.runner.start()
 
     def _read(self, name: str, source: str) -> GatewayModel:
         log.info("loading %s from %s", name, source)
@@ -128,3 +141,7 @@ class Gateway:
             vision_cache_bytes=settings.vision_cache_bytes,
             batch_invariant=settings.batch_invariant,
         )
+
+
+def _job_limits(settings: Settings) -> JobLimits:
+    return JobLimits(groups=settings.job_groups, bytes=settings.jobs_bytes, ttl_s=settings.job_ttl_s)

@@ -55,6 +55,13 @@ class Settings(BaseModel):
     replay_s: float = Field(600.0, gt=0, description="seconds that an answer is kept for a repeated id")
     replay_bytes: int = Field(256 * MIB, ge=0, description="bytes of answers kept for repeated ids")
 
+    job_ttl_s: float = Field(604_800.0, gt=0, description="seconds that a job or upload is kept after its last use")
+    job_groups: int = Field(10_000_000, ge=1, description="groups in a job")
+    job_line_bytes: int = Field(16 * MIB, ge=64, description="largest group of a job")
+    jobs_bytes: int = Field(1024 * MIB, ge=0, description="bytes of all the jobs, their rows and uploads; then 429")
+    job_concurrency: int = Field(32, ge=1, description="groups of jobs that a gateway has under way")
+    job_lease_s: float = Field(30.0, gt=0, description="seconds after which a dead gateway's groups go to another")
+
     prefix_cache_bytes: int = Field(
         512 * MIB, ge=0, description="keys and values kept of prompts, by all models together; 0 keeps none"
     )
