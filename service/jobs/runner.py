@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 # How soon a runner sees what another gateway was given, or what a dead one has left.
 _LOOK_S = 1.0
 _RENEWALS = 3
+_INSIST_S = 0.1
 _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 10.0
 
@@ -46,17 +47,20 @@ class Runner:
 
     async def close(self) -> None:
         """Stop at once, and let others go on with what was under way."""
-        held = [*self._held]
-        await self.abandon()
+        held = await self.abandon()
         with contextlib.suppress(ServiceError):
             await self._store.release(held)
 
-    async def abandon(self) -> None:
-        """Stop at once, as a death would: the leases run on."""
-        tasks = [*self._loops, *self._held.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    async def abandon(self) -> set[Place]:
+        """Stop at once, as a death would: the leases run on. Returns what was held."""
+        held: set[Place] = set()
+        # Once is not enough: a cancellation that arrives while the Redis client connects may get lost in it.
+        while tasks := [task for task in (*self._loops, *self._held.values()) if not task.done()]:
+            held |= self._held.keys()
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks, timeout=_INSIST_S)
+        return held
 
     async def _take(self) -> None:
         while True:
@@ -66,8 +70,10 @@ class Runner:
             for group in taken:
                 self._begin(group)
             if not taken:
+                # Not wait_for: until Python 3.12 it may lose a cancellation that comes together with the news.
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._news.wait(), _LOOK_S)
+                    async with asyncio.timeout(_LOOK_S):
+                        await self._news.wait()
 
     async def _groups(self, limit: int) -> list[Group]:
         try:

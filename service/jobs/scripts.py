@@ -80,6 +80,8 @@ APPEND = (
 local job, caller, create, first = ARGV[1], ARGV[2], ARGV[3] == '1', tonumber(ARGV[4])
 local meta, groups, head = key(job, 'meta'), 0, 9
 sweep()
+-- The client asks once more when an answer was lost on the way.
+if create and redis.call('EXISTS', meta) == 1 then return state(meta) end
 if not create then
   if not owns(meta, caller) then return {'unknown'} end
   groups = count(meta, 'groups')

@@ -130,17 +130,15 @@ async def test_a_refused_group_has_a_row_that_says_why_and_its_neighbours_scores
     assert (await store.find(job, "me")).failed == 1
 
 
-class _Busy(Overloaded):
-    retry_after_s = 0
-
-
-class _Away(Unavailable):
-    retry_after_s = 0
+def at_once(error: ServiceError) -> ServiceError:
+    """It may be tried again without a pause."""
+    error.retry_after_s = 0
+    return error
 
 
 async def test_a_full_or_absent_engine_is_asked_again(store: JobStore) -> None:
     job = (await store.create("me", lines(1), close=True)).id
-    scorer = Scorer(_Busy("full"), _Away("loading"), _Busy("full"))
+    scorer = Scorer(*map(at_once, (Overloaded("full"), Unavailable("loading"), Overloaded("full"))))
     async with running(store, scorer):
         await until(lambda: ended(store, job))
     assert [row.status for row in await rows(store, job)] == ["ok"]
@@ -214,6 +212,13 @@ async def test_what_is_under_way_stops_when_its_job_is_cancelled(store: JobStore
     assert await rows(store, job) == []
 
 
+async def _ended_if_there(store: JobStore, job: str) -> bool:
+    try:
+        return await ended(store, job)
+    except Unavailable:
+        return False
+
+
 async def test_an_outage_of_the_store_costs_no_row(tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("outage")
     gate = asyncio.Event()
@@ -228,6 +233,17 @@ async def test_an_outage_of_the_store_costs_no_row(tmp_path_factory: pytest.Temp
                 server.terminate()
                 gate.set()
                 with valkey(folder, port=port):
-                    await until(lambda: ended(store, job))
+                    await until(lambda: _ended_if_there(store, job))
                     assert sorted(row.index for row in await rows(store, job)) == [*range(5)]
                     assert Counter(scorer.asked) == Counter(map(str, range(5)))
+
+
+async def test_a_runner_can_be_closed_at_any_moment(store: JobStore) -> None:
+    for turns in range(60):
+        await store.create("me", lines(2), close=True)
+        runner = Runner(store, Scorer(), concurrency=4, lease_s=LONG_S)
+        runner.start()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        async with asyncio.timeout(10):
+            await runner.close()
