@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from service.gateway_model import ReadyGroup
 from service.job import Delivery
-from steelyard.schema import CandidateScore, Usage
+from steelyard.schema import CandidateScore, ScoredGroup, ScoreOutcomesResponse, ScoreStepsResponse, Usage
 
 
 @dataclass(slots=True)
@@ -34,6 +34,12 @@ class Costs:
             cached_tokens=prompt - self.computed_tokens,
             tiles=self.tiles,
         )
+
+
+def whole(group: ScoredGroup, results: Sequence[CandidateScore]) -> ScoreStepsResponse | ScoreOutcomesResponse:
+    """The answer with its results, which came in any order, in the caller's."""
+    answer = ScoreStepsResponse if group.object == "step_scores" else ScoreOutcomesResponse
+    return answer.model_construct(**(dict(group) | {"results": sorted(results, key=lambda result: result.index)}))
 
 
 def rank(results: Sequence[CandidateScore]) -> list[int]:

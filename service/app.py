@@ -12,6 +12,7 @@ import steelyard
 from service import errors
 from service.errors import InvalidRequest, ServiceError, UnknownRoute, WrongMethod
 from service.gateway import Gateway
+from service.jobs.routes import router as jobs_router
 from service.middleware import EveryRequest
 from service.routes import router
 from service.settings import Settings
@@ -45,6 +46,7 @@ def create_app(
     )
     app.state.gateway = gateway
     app.include_router(router)
+    app.include_router(jobs_router)
     app.add_middleware(EveryRequest, metrics=gateway.metrics, max_body_bytes=settings.max_body_bytes)
     app.add_exception_handler(ServiceError, _answer_error)
     app.add_exception_handler(HTTPException, _answer_http_error)

@@ -70,20 +70,20 @@ def _too_large(limit: int) -> BodyTooLarge:
 async def parse(model: type[Model], body: bytes) -> Model:
     """A long body is parsed on a thread. Raises InvalidRequest that names the fields at fault."""
     if len(body) > _LONG_BODY:
-        return await asyncio.to_thread(_parse, model, body)
-    return _parse(model, body)
+        return await asyncio.to_thread(parse_bytes, model, body)
+    return parse_bytes(model, body)
 
 
-def _parse(model: type[Model], body: bytes) -> Model:
+def parse_bytes(model: type[Model], body: bytes) -> Model:
     if outweighs(body, _MOST_UNPACKED_BYTES):
         raise InvalidRequest("the body holds too many objects, lists and items")
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
-        raise InvalidRequest(_describe(error)) from None
+        raise InvalidRequest(describe(error)) from None
 
 
-def _describe(error: ValidationError) -> str:
+def describe(error: ValidationError) -> str:
     """`field: what is wrong`, for the first few; the tags that pydantic puts in for a union are left out."""
     named: dict[str, str] = {}
     for item in error.errors(include_url=False, include_context=False, include_input=False):

@@ -6,16 +6,21 @@ ServiceError
 ├── NotFound 404
 │   ├── UnknownRoute            unknown_route
 │   ├── UnknownModel            unknown_model
-│   └── UnknownImage            unknown_image     names the ids to send again
+│   ├── UnknownImage            unknown_image     names the ids to send again
+│   ├── UnknownJob              unknown_job       never was, is forgotten, or is another key's
+│   └── UnknownUpload           unknown_upload
 ├── WrongMethod 405             wrong_method
 ├── BodyTimeout 408             body_timeout      an upload that stands still
 ├── Conflict 409
 │   ├── IdReused                id_reused         the same id with another body
-│   └── OtherWeights            other_weights     the weights asked for are not those served
+│   ├── OtherWeights            other_weights     the weights asked for are not those served
+│   ├── GroupsMissing           groups_missing    a chunk that does not join on to the job's groups
+│   └── JobClosed               job_closed        takes no more groups
 ├── TooLarge 413
 │   ├── BodyTooLarge            body_too_large
 │   ├── ImageTooLarge           image_too_large   bytes
-│   └── TooManyPixels           too_many_pixels
+│   ├── TooManyPixels           too_many_pixels
+│   └── JobTooLarge             job_too_large     groups of a job or of a chunk, bytes of a line
 ├── UnsupportedImage 415        unsupported_image
 ├── Overloaded 429              overloaded        with Retry-After
 ├── InternalError 500           internal_error    a bug; the log has the request id
@@ -73,6 +78,14 @@ class UnknownImage(NotFound):
     code = "unknown_image"
 
 
+class UnknownJob(NotFound):
+    code = "unknown_job"
+
+
+class UnknownUpload(NotFound):
+    code = "unknown_upload"
+
+
 class WrongMethod(ServiceError):
     status, code = 405, "wrong_method"
 
@@ -93,6 +106,14 @@ class OtherWeights(Conflict):
     code = "other_weights"
 
 
+class GroupsMissing(Conflict):
+    code = "groups_missing"
+
+
+class JobClosed(Conflict):
+    code = "job_closed"
+
+
 class TooLarge(ServiceError):
     status = 413
 
@@ -107,6 +128,10 @@ class ImageTooLarge(TooLarge):
 
 class TooManyPixels(TooLarge):
     code = "too_many_pixels"
+
+
+class JobTooLarge(TooLarge):
+    code = "job_too_large"
 
 
 class UnsupportedImage(ServiceError):

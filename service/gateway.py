@@ -1,7 +1,6 @@
 """All that a gateway process holds, from the first second to the last."""
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable, Mapping
 
@@ -11,11 +10,17 @@ from service.body import Bodies
 from service.catalogue import Catalogue
 from service.configuration import engine_configuration
 from service.encoding import read_model
+from service.ending import end
 from service.engine_child import EngineStartError
 from service.gateway_model import GatewayModel
 from service.health import Canaries, Unhealthy
 from service.images import ImageStore
+from service.jobs import make_store
+from service.jobs.runner import Runner
+from service.jobs.scoring import scorer
+from service.jobs.store import JobLimits, JobStore
 from service.metrics import Metrics
+from service.queue.connection import connect
 from service.queue.memory import MemoryQueue
 from service.queue.redis import RedisOptions, RedisQueue
 from service.scoring import Scoring
@@ -42,6 +47,9 @@ class Gateway:
             max_call_pixels=settings.max_call_pixels,
         )
         self.bodies = Bodies(settings.max_reading_bytes)
+        self._redis = None if settings.queue == "memory" else connect(settings.queue)
+        self.jobs: JobStore = make_store(self._redis, _job_limits(settings))
+        self.runner: Runner | None = None
         self.failure: str | None = None
         self.queue: MemoryQueue | RedisQueue | None = None
         self.scoring: Scoring | None = None
@@ -55,11 +63,13 @@ class Gateway:
     async def close(self) -> None:
         """Stop the engine; the server has drained by now."""
         if self._starting is not None:
-            self._starting.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._starting
+            await end([self._starting])
+        if self.runner is not None:
+            await self.runner.close()
         if self.queue is not None:
             await self.queue.close()
+        if self._redis is not None:
+            await self._redis.aclose()
         if self.scoring is not None:
             self.scoring.close()
 
@@ -103,6 +113,11 @@ class Gateway:
         self.canaries = Canaries(scoring)
         await self.canaries.learn()
         self.scoring = scoring
+        settings = self.settings
+        self.runner = Runner(
+            self.jobs, scorer(scoring), concurrency=settings.job_concurrency, lease_s=settings.job_lease_s
+        )
+        self.runner.start()
 
     def _make_queue(self, models: Mapping[str, GatewayModel]) -> MemoryQueue | RedisQueue:
         settings = self.settings
@@ -127,3 +142,7 @@ class Gateway:
             self.canaries.forget()
         if self.queue is not None:
             self.metrics.engine_restarts.set(self.queue.restarts)
+
+
+def _job_limits(settings: Settings) -> JobLimits:
+    return JobLimits(groups=settings.job_groups, bytes=settings.jobs_bytes, ttl_s=settings.job_ttl_s)

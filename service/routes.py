@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeVar
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
+from service.answer import whole
 from service.auth import caller
 from service.body import parse
 from service.errors import ServiceError, Unavailable
@@ -60,7 +61,7 @@ async def caller_of(request: Request) -> str:
 
 
 Caller = Annotated[str, Depends(caller_of)]
-_ERRORS: dict[int | str, dict[str, Any]] = {
+ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorResponse} for status in (401, 404, 408, 409, 413, 415, 422, 429, 500, 503, 504)
 }
 
@@ -72,29 +73,29 @@ def _body(schema: dict[str, Any], media_type: str = "application/json") -> dict[
 @router.post(
     "/score_steps",
     response_model=None,
-    responses={200: {"model": ScoreStepsResponse}, **_ERRORS},
+    responses={200: {"model": ScoreStepsResponse}, **ERRORS},
     openapi_extra=_body({"$ref": "#/components/schemas/ScoreStepsRequest"}),
     summary="Score every step of every candidate of one group",
 )
 async def score_steps(request: Request, name: Caller) -> Response:
-    return await _score(request, name, ScoreStepsRequest, ScoreStepsResponse)
+    return await _score(request, name, ScoreStepsRequest)
 
 
 @router.post(
     "/score_outcomes",
     response_model=None,
-    responses={200: {"model": ScoreOutcomesResponse}, **_ERRORS},
+    responses={200: {"model": ScoreOutcomesResponse}, **ERRORS},
     openapi_extra=_body({"$ref": "#/components/schemas/ScoreOutcomesRequest"}),
     summary="Score candidate answers to the same messages, or whole conversations",
 )
 async def score_outcomes(request: Request, name: Caller) -> Response:
-    return await _score(request, name, ScoreOutcomesRequest, ScoreOutcomesResponse)
+    return await _score(request, name, ScoreOutcomesRequest)
 
 
 @router.put(
     "/images",
     response_model=StoredImage,
-    responses=_ERRORS,
+    responses=ERRORS,
     openapi_extra=_body({"type": "string", "format": "binary"}, "application/octet-stream"),
     summary="Store a picture under the hash of its bytes",
 )
@@ -109,7 +110,7 @@ async def put_image(request: Request, _: Caller) -> StoredImage:
     return StoredImage(id=image.id, width=image.width, height=image.height, bytes=len(image.content))
 
 
-@router.get("/models", response_model=ServedModels, responses=_ERRORS, summary="The models served here")
+@router.get("/models", response_model=ServedModels, responses=ERRORS, summary="The models served here")
 async def list_models(request: Request, _: Caller) -> ServedModels:
     catalogue = scoring_of(request).catalogue
     return ServedModels(
@@ -153,12 +154,7 @@ async def metrics(request: Request) -> Response:
     return Response(gateway.metrics.render(), media_type=CONTENT_TYPE)
 
 
-async def _score(
-    request: Request,
-    name: str,
-    asked: type[ScoreRequest],
-    answered: type[ScoreStepsResponse | ScoreOutcomesResponse],
-) -> Response:
+async def _score(request: Request, name: str, asked: type[ScoreRequest]) -> Response:
     gateway = gateway_of(request)
     async with gateway.bodies.read(request, gateway.settings.max_body_bytes) as body:
         flight = scoring_of(request).open(await parse(asked, body), name)
@@ -168,10 +164,8 @@ async def _score(
             group = await _unless_gone(request, flight.group())
     if group is None:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
-    results = sorted(flight.results, key=lambda result: result.index)
-    answer = answered.model_construct(**(dict(group) | {"results": results}))
     return Response(
-        answer.model_dump_json(),
+        whole(group, flight.results).model_dump_json(),
         media_type="application/json",
         headers={"Server-Timing": _server_timing(group)},
     )

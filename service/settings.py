@@ -63,6 +63,12 @@ class Settings(BaseModel):
     result_bytes: int = Field(256 * MIB, ge=0, description="bytes of results that Redis keeps")
     steal_ms: int = Field(100, ge=1, description="how long a job waits for the worker that knows its prefix")
     metrics_port: int = Field(0, ge=0, le=65535, description="port of a worker's metrics; 0 shows none")
+    job_ttl_s: float = Field(604_800.0, gt=0, description="seconds that a job or upload is kept after its last use")
+    job_groups: int = Field(10_000_000, ge=1, description="groups in a job")
+    job_line_bytes: int = Field(16 * MIB, ge=64, description="largest group of a job")
+    jobs_bytes: int = Field(1024 * MIB, ge=0, description="bytes of all the jobs, their rows and uploads; then 429")
+    job_concurrency: int = Field(32, ge=1, description="groups of jobs that a gateway has under way")
+    job_lease_s: float = Field(30.0, gt=0, description="seconds after which a dead gateway's groups go to another")
 
     prefix_cache_bytes: int = Field(
         512 * MIB, ge=0, description="keys and values kept of prompts, by all models together; 0 keeps none"

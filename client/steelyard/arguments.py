@@ -16,7 +16,7 @@ _EXIT_CODES = "Exit codes: 0 every candidate has a score, 1 an error, 2 wrong us
 class Arguments(argparse.Namespace):
     """What stands on the command line."""
 
-    command: Literal["score", "models"]
+    command: Literal["score", "models", "jobs"]
     url: str | None
     timeout: float | None
     json: bool
@@ -27,6 +27,11 @@ class Arguments(argparse.Namespace):
     model: str | None
     max_tiles: int | None
     aggregate: Aggregate | None
+    action: Literal["submit", "status", "results", "cancel"]
+    file: str
+    job: str
+    out: str | None
+    follow: bool
 
 
 def read_arguments(arguments: Sequence[str] | None) -> Arguments:
@@ -42,7 +47,8 @@ def read_arguments(arguments: Sequence[str] | None) -> Arguments:
     score = commands.add_parser("score", help="score candidate answers to a question", allow_abbrev=False)
     _add_score(score)
     models = commands.add_parser("models", help="list the models that are served", allow_abbrev=False)
-    for command in (score, models):
+    jobs = commands.add_parser("jobs", help="score a file of groups in the background", allow_abbrev=False)
+    for command in (score, models, *_add_jobs(jobs)):
         _add_server(command)
     given = parser.parse_args(arguments, Arguments())
     if given.command == "score" and not given.candidate and given.candidates_file is None:
@@ -65,6 +71,21 @@ def _add_score(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="NAME", help="default: the only one, or the only one that scores steps")
     parser.add_argument("--max-tiles", type=int, metavar="N", help="tiles that a picture may be cut into")
     parser.add_argument("--aggregate", choices=AGGREGATES, help="how step scores make the score (default mean)")
+
+
+def _add_jobs(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
+    """The commands below `jobs`."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    submit = actions.add_parser("submit", help="hand over groups; run again, it goes on", allow_abbrev=False)
+    submit.add_argument("file", metavar="FILE", help="the body of a scoring call on each line; - is stdin")
+    status = actions.add_parser("status", help="how far a job is", allow_abbrev=False)
+    results = actions.add_parser("results", help="fetch the rows that are there", allow_abbrev=False)
+    results.add_argument("--out", metavar="FILE", help="append to it; run again, it goes on")
+    results.add_argument("--follow", action="store_true", help="until the job is done")
+    cancel = actions.add_parser("cancel", help="start no more of a job; its rows stay", allow_abbrev=False)
+    for action in (status, results, cancel):
+        action.add_argument("job", metavar="ID")
+    return [submit, status, results, cancel]
 
 
 def _add_server(parser: argparse.ArgumentParser) -> None:

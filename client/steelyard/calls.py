@@ -6,6 +6,7 @@ from typing import Literal
 
 from steelyard.errors import ConnectionFailed, InvalidPicture, TimedOut, Unavailable
 from steelyard.exchange import Chance, Script, beside
+from steelyard.job_calls import JobCalls
 from steelyard.messages import (
     ConversationLike,
     MessageLike,
@@ -30,7 +31,7 @@ from steelyard.schema import (
 from steelyard.sending import Sender
 
 
-class Calls:
+class Calls(JobCalls):
     """The calls of one client.
 
     Every scoring call takes `id` (yours, or one is made: each attempt bears the same, so that a retry is never scored

@@ -107,6 +107,11 @@ class Client:
     put_image = _blocking(Calls.put_image)
     models = _blocking(Calls.models)
     ready = _blocking(Calls.ready)
+    create_job = _blocking(Calls.create_job)
+    append_groups = _blocking(Calls.append_groups)
+    job = _blocking(Calls.job)
+    job_results = _blocking(Calls.job_results)
+    cancel_job = _blocking(Calls.cancel_job)
 
     def close(self) -> None:
         """Close its connections; calls under way fail."""
@@ -176,6 +181,11 @@ class AsyncClient:
     put_image = _awaiting(Calls.put_image)
     models = _awaiting(Calls.models)
     ready = _awaiting(Calls.ready)
+    create_job = _awaiting(Calls.create_job)
+    append_groups = _awaiting(Calls.append_groups)
+    job = _awaiting(Calls.job)
+    job_results = _awaiting(Calls.job_results)
+    cancel_job = _awaiting(Calls.cancel_job)
 
     async def aclose(self) -> None:
         """Close its connections; calls under way fail."""

@@ -1,4 +1,4 @@
-"""What `steelyard score` and `steelyard models` do."""
+"""What `steelyard` does: `score` and `models` here, `jobs` beside."""
 
 import os
 import shutil
@@ -10,6 +10,7 @@ from steelyard.candidates import Candidate, read_candidates, text_of
 from steelyard.client import Client
 from steelyard.display import visible
 from steelyard.errors import InvalidCall
+from steelyard.job_command import run_jobs
 from steelyard.retry import Retry
 from steelyard.schema import ScoreOutcomesResponse, ScoreStepsResponse, ServedModel
 from steelyard.table import Style, outcome_table, question_lines, step_table
@@ -24,6 +25,10 @@ _GRACE_S = 5.0
 def run(given: Arguments) -> int:
     """The exit code. Raises SteelyardError."""
     timeout_s = None if given.timeout is None else given.timeout + _GRACE_S
+    if given.command == "jobs":
+        # Hours of work outlive a restart of the server.
+        with Client(given.url, timeout_s=timeout_s) as client:
+            return run_jobs(client, given)
     with Client(given.url, retry=Retry(max_retries=_RETRIES), timeout_s=timeout_s) as client:
         return _list_models(client, given) if given.command == "models" else _score(client, given)
 

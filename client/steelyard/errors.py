@@ -13,16 +13,21 @@ SteelyardError
     ├── NotFound 404
     │   ├── UnknownRoute        unknown_route
     │   ├── UnknownModel        unknown_model
-    │   └── UnknownImage        unknown_image
+    │   ├── UnknownImage        unknown_image
+    │   ├── UnknownJob          unknown_job
+    │   └── UnknownUpload       unknown_upload
     ├── WrongMethod 405         wrong_method
     ├── BodyTimeout 408         body_timeout
     ├── Conflict 409
     │   ├── IdReused            id_reused
-    │   └── OtherWeights        other_weights
+    │   ├── OtherWeights        other_weights
+    │   ├── GroupsMissing       groups_missing
+    │   └── JobClosed           job_closed
     ├── TooLarge 413
     │   ├── BodyTooLarge        body_too_large
     │   ├── ImageTooLarge       image_too_large
-    │   └── TooManyPixels       too_many_pixels
+    │   ├── TooManyPixels       too_many_pixels
+    │   └── JobTooLarge         job_too_large
     ├── UnsupportedImage 415    unsupported_image
     ├── Overloaded 429          overloaded
     ├── InternalError 500       internal_error
@@ -103,6 +108,14 @@ class UnknownImage(NotFound):
     code = "unknown_image"
 
 
+class UnknownJob(NotFound):
+    code = "unknown_job"
+
+
+class UnknownUpload(NotFound):
+    code = "unknown_upload"
+
+
 class WrongMethod(ServiceError):
     status, code = 405, "wrong_method"
 
@@ -123,6 +136,14 @@ class OtherWeights(Conflict):
     code = "other_weights"
 
 
+class GroupsMissing(Conflict):
+    code = "groups_missing"
+
+
+class JobClosed(Conflict):
+    code = "job_closed"
+
+
 class TooLarge(ServiceError):
     status = 413
 
@@ -137,6 +158,10 @@ class ImageTooLarge(TooLarge):
 
 class TooManyPixels(TooLarge):
     code = "too_many_pixels"
+
+
+class JobTooLarge(TooLarge):
+    code = "job_too_large"
 
 
 class UnsupportedImage(ServiceError):

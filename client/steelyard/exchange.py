@@ -25,7 +25,7 @@ Wire = TypeVar("Wire", bound=BaseModel)
 class Send:
     """Make this request; answered with an Answer, or the error that stands for what went wrong on the way."""
 
-    method: Literal["GET", "POST", "PUT"]
+    method: Literal["GET", "POST", "PUT", "DELETE"]
     path: str
     timeout_s: float
     content: bytes = field(default=b"", repr=False)

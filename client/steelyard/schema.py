@@ -278,6 +278,36 @@ class ServedModels(Wire):
     data: list[ServedModel]
 
 
+class BatchJob(Wire):
+    """Groups handed over in bulk, and how far they are; times are seconds since 1970."""
+
+    id: str
+    object: Literal["job"] = "job"
+    status: Literal["open", "running", "done", "cancelled"] = Field(description="`open` takes more groups.")
+    groups: int
+    done: int = Field(description="Groups that have a row, refused ones too.")
+    failed: int = Field(description="Groups that were refused.")
+    created: float
+    expires_at: float = Field(description="When it is forgotten, unless it is used again.")
+    durable: bool = Field(description="Whether it survives a restart of the server.")
+    groups_per_s: float | None = Field(None, description="Of the last half minute or so.")
+    eta_s: float | None = Field(None, description="Seconds that the groups so far will take at this rate.")
+
+
+class StoredUpload(Wire):
+    """Bytes kept under their hash, for a job to refer to."""
+
+    id: str
+    bytes: int
+    expires_at: float
+
+
+class JobFromUpload(WireRequest):
+    """A job whose groups were sent before, with `PUT /uploads`."""
+
+    upload: str = Field(pattern="^sha256:[0-9a-f]{64}$")
+
+
 class ErrorDetail(Wire):
     """Why a call was refused; `code` is stable, `message` is for people."""
 
@@ -291,3 +321,19 @@ class ErrorResponse(Wire):
     """The body of every answer that is not a success."""
 
     error: ErrorDetail
+
+
+class JobRow(Wire):
+    """What became of one group of a job: the answer that its route would have given, or why it was refused."""
+
+    index: int = Field(description="The group's line in the job, from 0.")
+    status: Literal["ok", "refused"]
+    answer: Annotated[ScoreStepsResponse | ScoreOutcomesResponse, Field(discriminator="object")] | None = None
+    error: ErrorDetail | None = None
+
+
+class JobCursor(Wire):
+    """The last line of a page of rows: where the next one begins, and whether that is the job's end."""
+
+    cursor: str
+    done: bool

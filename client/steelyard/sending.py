@@ -60,6 +60,19 @@ class Sender:
         """What the server says of itself."""
         return parse(response, (yield from self._exchange(self._short("GET", path), self._chance.clock())))
 
+    def call(
+        self,
+        method: Literal["GET", "POST", "DELETE"],
+        path: str,
+        content: bytes = b"",
+        media_type: str | None = None,
+        extra_s: float = 0.0,
+    ) -> Script[Answer]:
+        """The success of a call that may be made again; each attempt may take `extra_s` longer than usual."""
+        timeout_s = (_SHORT_S if self._timeout_s is None else self._timeout_s) + extra_s
+        send = Send(method, path, timeout_s, content, media_type)
+        return (yield from self._exchange(send, self._chance.clock()))
+
     def ask_once(self, path: str) -> Script[SteelyardError | None]:
         """Why it did not go well, or None: without retries."""
         reply = yield self._short("GET", path)
