@@ -25,6 +25,7 @@ SteelyardError
     │   └── TooManyPixels       too_many_pixels
     ├── UnsupportedImage 415    unsupported_image
     ├── Overloaded 429          overloaded
+    │   └── QuotaExceeded       quota_exceeded
     ├── InternalError 500       internal_error
     ├── Unavailable 503         unavailable
     └── DeadlineExceeded 504    deadline_exceeded
@@ -145,6 +146,10 @@ class UnsupportedImage(ServiceError):
 
 class Overloaded(ServiceError):
     status, code = 429, "overloaded"
+
+
+class QuotaExceeded(Overloaded):
+    code = "quota_exceeded"
 
 
 class InternalError(ServiceError):
