@@ -87,12 +87,12 @@ def test_one_key_holds_no_more_than_its_share_while_another_passes() -> None:
     let_in(admission.take(Cost(700, 0), "online", "ben", 1.0))
 
 
-def test_a_share_of_a_few_is_not_rounded_away() -> None:
-    admission = Admission(Limits(groups=10, tokens=1000, tiles=100, online_share=0.9))
-    let_in(admission.take(Cost(50, 0), "train", "ann", 0.0))
-    let_in(admission.take(Cost(50, 0), "online", "ann", 0.0))
-    admission = Admission(Limits(groups=10, tokens=10, tiles=100, online_share=0.9))
-    let_in(admission.take(Cost(0, 0), "train", "ann", 0.0))
+def test_a_tenth_of_twenty_is_two() -> None:
+    """As floats, 1 - 0.9 is less than a tenth."""
+    admission = Admission(Limits(groups=20, tokens=1000, tiles=100, online_share=0.9))
+    for _ in range(2):
+        let_in(admission.take(Cost(1, 0), "train", "ann", 0.0))
+    assert refused(admission.take(Cost(1, 0), "train", "ann", 0.0)).reason == "groups"
 
 
 def test_a_permit_is_given_back_once() -> None:
@@ -123,6 +123,15 @@ def test_retry_after_is_the_time_in_which_enough_is_done() -> None:
     assert refused(admission.take(Cost(50, 0), "online", "ann", now)).retry_after_s == 1
     assert refused(admission.take(Cost(950, 0), "online", "ann", now)).retry_after_s == 10
     assert refused(admission.take(Cost(750, 0), "train", "ann", now)).retry_after_s == 10
+
+
+def test_the_longest_wait_is_told_and_what_it_is_for() -> None:
+    admission, now = measured(100)
+    let_in(admission.take(Cost(1000, 100), "online", "ann", now))
+    few, many = (refused(admission.take(Cost(tokens, 100), "online", "ann", now)) for tokens in (1, 900))
+    # Of tiles, of which nothing is known, 100 a second are expected.
+    assert (few.reason, few.retry_after_s) == ("tiles", 1)
+    assert (many.reason, many.retry_after_s) == ("tokens", 9)
 
 
 def test_retry_after_of_what_never_fits_is_the_time_until_nothing_waits() -> None:
