@@ -23,6 +23,7 @@ ServiceError
 │   └── JobTooLarge             job_too_large     groups of a job or of a chunk, bytes of a line
 ├── UnsupportedImage 415        unsupported_image
 ├── Overloaded 429              overloaded        with Retry-After
+│   └── QuotaExceeded           quota_exceeded    the key has sent too much, or has too much waiting
 ├── InternalError 500           internal_error    a bug; the log has the request id
 ├── Unavailable 503             unavailable       loading, draining, no worker; with Retry-After
 └── DeadlineExceeded 504        deadline_exceeded
@@ -140,7 +141,14 @@ class UnsupportedImage(ServiceError):
 
 class Overloaded(ServiceError):
     status, code, type = 429, "overloaded", "overloaded_error"
-    retry_after_s = 1
+
+    def __init__(self, message: str, retry_after_s: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class QuotaExceeded(Overloaded):
+    code = "quota_exceeded"
 
 
 class InternalError(ServiceError):

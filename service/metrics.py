@@ -29,6 +29,21 @@ class Metrics:
         self.candidates = Counter("steelyard_candidates", "Candidates answered", ["model", "status"], registry=registry)
         self.groups = Counter("steelyard_groups", "Groups accepted", ["model", "priority"], registry=registry)
         self.waiting = Gauge("steelyard_waiting_groups", "Groups accepted and not yet answered", registry=registry)
+        self.waiting_tokens = Gauge(
+            "steelyard_waiting_tokens", "Their tokens, estimated", ["priority"], registry=registry
+        )
+        self.waiting_tiles = Gauge(
+            "steelyard_waiting_tiles", "Tiles of their pictures, estimated", ["priority"], registry=registry
+        )
+        self.refused = Counter(
+            "steelyard_refused_groups", "Groups answered 429, by what was short", ["reason"], registry=registry
+        )
+        self.drained = Gauge(
+            "steelyard_drained_per_second",
+            "Groups, tokens and tiles answered, a second of work",
+            ["kind"],
+            registry=registry,
+        )
         self.abandoned = Counter("steelyard_abandoned_groups", "Groups whose caller hung up", registry=registry)
         self.replayed = Counter("steelyard_replayed_groups", "Groups answered from a repeated id", registry=registry)
         self.tokens = Counter(

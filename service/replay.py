@@ -39,6 +39,10 @@ class ReplayStore:
         self._landed: OrderedDict[Key, _Landed] = OrderedDict()
         self._bytes = 0
 
+    def __contains__(self, key: Key) -> bool:
+        """Whether anything is known of the id; only then is a body's fingerprint, long work for a large one, needed."""
+        return key in self._flying or key in self._landed
+
     def find(self, key: Key, fingerprint: bytes) -> Flight | None:
         """The flight of the same body under the same id. Raises IdReused for another body."""
         self._evict()

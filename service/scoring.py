@@ -11,9 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from typing import Literal
 
+from service.admission import Permit
 from service.answer import Costs, rank
 from service.catalogue import Catalogue
-from service.errors import DeadlineExceeded, Overloaded, Unavailable
+from service.cost import estimate
+from service.entrance import Entrance
+from service.errors import DeadlineExceeded, Unavailable
 from service.flight import Flight
 from service.gateway_model import GatewayModel, ReadyGroup
 from service.images import ImageStore
@@ -64,7 +67,7 @@ class Scoring:
         # Threads of their own, so that a flood of training groups never stands before an online one.
         self._online_pool = ThreadPoolExecutor(settings.encode_threads, thread_name_prefix="encode online")
         self._pool = ThreadPoolExecutor(settings.encode_threads, thread_name_prefix="encode")
-        self._waiting = 0
+        self._entrance = Entrance(settings, metrics)
         self.draining = False
 
     def open(self, request: ScoreRequest, caller: str) -> Flight:
@@ -76,22 +79,19 @@ class Scoring:
         model = self._model(request)
         check_counts(request, self._settings)
         key = None if request.id is None else (caller, request.id)
-        fingerprint = b"" if key is None else _fingerprint(request)
-        flight = None if key is None else self._replay.find(key, fingerprint)
+        flight = self._replay.find(key, _fingerprint(request)) if key is not None and key in self._replay else None
         known: dict[int, CandidateScore] = {}
         if flight is not None:
             known = {result.index: result for result in flight.results if not result.retryable}
             if not flight.landed or len(known) == request.size:
                 self._metrics.replayed.inc()
                 return flight
-        if self._waiting >= self._settings.max_waiting:
-            raise Overloaded(f"{self._waiting} groups are waiting already; try again shortly")
+        permit = self._entrance.enter(estimate(request, model, known), request.priority, caller)
         flight = Flight()
         call = _Call(request, model, flight, self._metrics, known)
-        self._count_waiting(1)
+        flight.start(lambda: self._score(call), lambda: self._end(call, key, permit))
         if key is not None:
-            self._replay.start(key, fingerprint, flight)
-        flight.start(lambda: self._score(call), lambda: self._end(call, key))
+            self._replay.start(key, _fingerprint(request), flight)
         return flight
 
     async def oracle(self, request: ScoreRequest) -> list[CandidateScore]:
@@ -117,16 +117,13 @@ class Scoring:
             raise Unavailable("the server is stopping")
         return self.catalogue.choose(request)
 
-    def _count_waiting(self, change: int) -> None:
-        self._waiting += change
-        self._metrics.waiting.set(self._waiting)
-
-    def _end(self, call: _Call, key: tuple[str, str] | None) -> None:
-        self._count_waiting(-1)
-        if call.flight.abandoned:
+    def _end(self, call: _Call, key: tuple[str, str] | None, permit: Permit) -> None:
+        flight = call.flight
+        self._entrance.leave(permit, answered=flight.landed, refused=flight.failed and not flight.abandoned)
+        if flight.abandoned:
             self._metrics.abandoned.inc()
         if key is not None:
-            self._replay.end(key, call.flight)
+            self._replay.end(key, flight)
 
     async def _score(self, call: _Call) -> ScoredGroup:
         arrived, started = time.monotonic(), time.perf_counter()

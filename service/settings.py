@@ -52,6 +52,15 @@ class Settings(BaseModel):
     max_candidates: int = Field(1024, ge=1, description="candidates or conversations in a group")
     max_candidate_steps: int = Field(10_000, ge=1, description="steps in a candidate")
     max_waiting: int = Field(4096, ge=1, description="groups accepted and not yet answered; more are refused with 429")
+    max_waiting_tokens: int = Field(32_000_000, ge=1, description="tokens of those groups, estimated")
+    max_waiting_tiles: int = Field(65_536, ge=1, description="tiles of their pictures, estimated")
+    online_share: float = Field(
+        0.2, ge=0, lt=1, description="share of the three that train leaves to online; batch leaves it to train as well"
+    )
+    key_tokens_per_minute: int | None = Field(
+        None, ge=1, description="estimated tokens that a key may send in a minute"
+    )
+    key_share: float = Field(1.0, gt=0, le=1, description="share of the three that one key may hold at a time")
     image_store_bytes: int = Field(512 * MIB, ge=0, description="bytes of uploaded pictures kept")
     image_ttl_s: float = Field(3600.0, gt=0, description="seconds that a picture lives after its last use")
     replay_s: float = Field(600.0, gt=0, description="seconds that an answer is kept for a repeated id")

@@ -30,6 +30,7 @@ SteelyardError
     │   └── JobTooLarge         job_too_large
     ├── UnsupportedImage 415    unsupported_image
     ├── Overloaded 429          overloaded
+    │   └── QuotaExceeded       quota_exceeded
     ├── InternalError 500       internal_error
     ├── Unavailable 503         unavailable
     └── DeadlineExceeded 504    deadline_exceeded
@@ -170,6 +171,10 @@ class UnsupportedImage(ServiceError):
 
 class Overloaded(ServiceError):
     status, code = 429, "overloaded"
+
+
+class QuotaExceeded(Overloaded):
+    code = "quota_exceeded"
 
 
 class InternalError(ServiceError):
