@@ -16,7 +16,7 @@ from service.answer import Costs, rank
 from service.catalogue import Catalogue
 from service.cost import estimate
 from service.entrance import Entrance
-from service.errors import DeadlineExceeded, Unavailable
+from service.errors import DeadlineExceeded, Overloaded, Unavailable
 from service.flight import Flight
 from service.gateway_model import GatewayModel, ReadyGroup
 from service.images import ImageStore
@@ -172,9 +172,7 @@ class Scoring:
                 raise DeadlineExceeded("no engine answered before the deadline; nothing was scored") from None
             _expire(call, group)
         except QueueFull as error:
-            refusal = Overloaded(str(error))
-            refusal.retry_after_s = error.retry_after_s
-            raise refusal from None
+            raise Overloaded(str(error), error.retry_after_s) from None
         except QueueUnavailable as error:
             raise Unavailable(str(error)) from None
 
