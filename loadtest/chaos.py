@@ -2,7 +2,8 @@
 
 Right answers come from a single process in `--batch-invariant` mode. Then every group is sent under an id of its own to
 random gateways of a fleet, and asked for again until its deadline, while faults fall among them; in the end every id
-is asked for once more from another gateway. Exit status 1 if an id is lost, duplicated, wrong or refused to the end.
+is asked for once more from another gateway. Exit status 1 if an id is lost, duplicated or wrong, refused to
+the end, or not answered again.
 """
 
 import argparse
@@ -111,7 +112,7 @@ async def run(campaign: Campaign, alone: Plan, fleet: Plan) -> Outcome:
     async with Fleet(fleet) as started, _clients(started.urls, campaign.in_flight) as clients:
         draws = random.Random(campaign.seed)
         pursuit = Pursuit(clients, asked, ledger, campaign.deadline_s, draws)
-        faults = draw_faults(started, campaign.faults, draws, campaign.kinds)
+        faults = draw_faults(fleet, campaign.faults, draws, campaign.kinds)
         pace = Pace(campaign.groups, len(faults))
         injected: Counter[str] = Counter()
         progress = asyncio.create_task(_report(campaign, ledger, pursuit, pace))
@@ -120,7 +121,7 @@ async def run(campaign: Campaign, alone: Plan, fleet: Plan) -> Outcome:
                 both.create_task(_inject_all(started, faults, pace, random.Random(campaign.seed + 1), injected))
                 both.create_task(_send_all(campaign, pursuit, pace))
             _say("every id once more, from another gateway")
-            await _each(ledger.entries, campaign.in_flight, pursuit.again)
+            await _each(ledger.answered, campaign.in_flight, pursuit.again)
         finally:
             progress.cancel()
     return Outcome(ledger.verdict(), dict(pursuit.attempts), dict(injected), time.monotonic() - began)
@@ -202,7 +203,7 @@ def _print(outcome: Outcome) -> None:
     _say("faults: " + (", ".join(f"{name} × {count}" for name, count in sorted(outcome.injected.items())) or "none"))
     _say("attempts: " + ", ".join(f"{name} × {count}" for name, count in sorted(outcome.attempts.items())))
     _say(f"{outcome.seconds:.0f} s: accepted {verdict.accepted}, answered {verdict.answered}")
-    for name, ids in _broken(verdict).items():
+    for name, ids in verdict.broken.items():
         _say(f"{name} {len(ids)}" + (f": {', '.join(ids[:_SHOWN])} …" if ids else ""))
 
 
@@ -213,20 +214,11 @@ def _as_json(campaign: Campaign, outcome: Outcome) -> Json:
         "seed": campaign.seed,
         "accepted": verdict.accepted,
         "answered": verdict.answered,
-        **{name: len(ids) for name, ids in _broken(verdict).items()},
-        "ids": {name: ids[:100] for name, ids in _broken(verdict).items()},
+        **{name: len(ids) for name, ids in verdict.broken.items()},
+        "ids": {name: ids[:100] for name, ids in verdict.broken.items()},
         "attempts": outcome.attempts,
         "faults": outcome.injected,
         "seconds": outcome.seconds,
-    }
-
-
-def _broken(verdict: Verdict) -> dict[str, tuple[str, ...]]:
-    return {
-        "lost": verdict.lost,
-        "duplicated": verdict.duplicated,
-        "wrong": verdict.wrong,
-        "refused": verdict.refused,
     }
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import psutil
 
-from loadtest.fleet import Fleet, Gateway
+from loadtest.fleet import Fleet, Gateway, Plan
 from loadtest.server_process import ServerProcess
 from loadtest.tcp_proxy import TcpProxy
 from loadtest.valkey import Valkey
@@ -19,10 +19,10 @@ _POLL_S = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A kind of harm, and whether a fleet has what it harms."""
+    """A kind of harm, and whether such a fleet has what it harms."""
 
     name: str
-    applies: Callable[[Fleet], bool]
+    applies: Callable[[Plan], bool]
     inject: Callable[[Fleet, random.Random], Awaitable[str]]
 
 
@@ -107,22 +107,22 @@ async def jump_clock(fleet: Fleet, draws: random.Random) -> str:
 
 
 FAULTS = (
-    Fault("worker killed", lambda fleet: bool(fleet.workers), kill_worker),
-    Fault("engine killed", lambda fleet: bool(fleet.engine_owners), kill_engine),
-    Fault("gateway killed", lambda fleet: bool(fleet.gateways), kill_gateway),
-    Fault("redis killed", lambda fleet: fleet.valkey is not None, kill_redis),
-    Fault("redis restarted", lambda fleet: fleet.valkey is not None, restart_redis),
-    Fault("redis paused", lambda fleet: fleet.valkey is not None, pause_redis),
-    Fault("connections cut", lambda fleet: fleet.proxy is not None, cut_connections),
-    Fault("network paused", lambda fleet: fleet.proxy is not None, pause_network),
-    Fault("connections refused", lambda fleet: fleet.proxy is not None, refuse_connections),
-    Fault("clock jumps", lambda fleet: bool(fleet.workers), jump_clock),
+    Fault("worker killed", lambda plan: plan.workers > 0, kill_worker),
+    Fault("engine killed", lambda plan: plan.workers > 0 or not plan.queue, kill_engine),
+    Fault("gateway killed", lambda plan: plan.gateways > 0, kill_gateway),
+    Fault("redis killed", lambda plan: plan.queue, kill_redis),
+    Fault("redis restarted", lambda plan: plan.queue, restart_redis),
+    Fault("redis paused", lambda plan: plan.queue, pause_redis),
+    Fault("connections cut", lambda plan: plan.queue, cut_connections),
+    Fault("network paused", lambda plan: plan.queue, pause_network),
+    Fault("connections refused", lambda plan: plan.queue, refuse_connections),
+    Fault("clock jumps", lambda plan: plan.workers > 0, jump_clock),
 )
 
 
-def draw_faults(fleet: Fleet, count: int, draws: random.Random, names: tuple[str, ...] = ()) -> list[Fault]:
+def draw_faults(plan: Plan, count: int, draws: random.Random, names: tuple[str, ...] = ()) -> list[Fault]:
     """So many of those that apply (and are named, if any are), each kind as often as the next, in random order."""
-    kinds = [fault for fault in FAULTS if fault.applies(fleet) and (not names or fault.name in names)]
+    kinds = [fault for fault in FAULTS if fault.applies(plan) and (not names or fault.name in names)]
     drawn = [kinds[number % len(kinds)] for number in range(count)] if kinds else []
     draws.shuffle(drawn)
     return drawn

@@ -22,7 +22,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Ids, sorted; a run is good when the last four are empty."""
+    """Ids, sorted; a run is good when there are none of the last five kinds."""
 
     accepted: int
     answered: int
@@ -34,10 +34,23 @@ class Verdict:
     wrong: tuple[str, ...]
     # Never accepted: refused until its deadline.
     refused: tuple[str, ...]
+    # Answered once, and not when it was asked for again.
+    forgotten: tuple[str, ...]
+
+    @property
+    def broken(self) -> dict[str, tuple[str, ...]]:
+        """The ids that failed, by kind."""
+        return {
+            "lost": self.lost,
+            "duplicated": self.duplicated,
+            "wrong": self.wrong,
+            "refused": self.refused,
+            "forgotten": self.forgotten,
+        }
 
     @property
     def holds(self) -> bool:
-        return not (self.lost or self.duplicated or self.wrong or self.refused)
+        return not any(self.broken.values())
 
 
 @dataclass(slots=True)
@@ -48,6 +61,7 @@ class Ledger:
     entries: dict[str, Entry] = field(default_factory=dict)
     _duplicated: set[str] = field(default_factory=set)
     _wrong: set[str] = field(default_factory=set)
+    _forgotten: set[str] = field(default_factory=set)
 
     def open(self, name: str, group: int) -> None:
         self.entries[name] = Entry(group, [None] * len(self.expected[group]))
@@ -77,13 +91,22 @@ class Ledger:
         self.accept(name)
         self._duplicated.add(name)
 
+    def forget(self, name: str) -> None:
+        """It was answered, and asked for again in vain."""
+        self._forgotten.add(name)
+
+    @property
+    def answered(self) -> list[str]:
+        return [name for name, entry in self.entries.items() if entry.answered]
+
     def verdict(self) -> Verdict:
         entries = self.entries.items()
         return Verdict(
             accepted=sum(entry.accepted for _, entry in entries),
-            answered=sum(entry.answered for _, entry in entries),
+            answered=len(self.answered),
             lost=tuple(sorted(name for name, entry in entries if entry.accepted and not entry.answered)),
             duplicated=tuple(sorted(self._duplicated)),
             wrong=tuple(sorted(self._wrong)),
             refused=tuple(sorted(name for name, entry in entries if not entry.accepted)),
+            forgotten=tuple(sorted(self._forgotten)),
         )

@@ -98,9 +98,12 @@ def judge(course: Course, limits: Limits) -> Iterator[Check]:
         ratio <= limits.online_ratio,
     )
     online = course.loaded.of("online")
-    refused = 1 - online.accepted.count / max(1, online.planned)
+    refused = online.planned - online.accepted.count
     # A percentile of the few that were let in would say nothing.
-    yield Check(f"{refused:.1%} of the online groups were not scored (at most 1 %)", refused <= _MOST_ONLINE_REFUSED)
+    yield Check(
+        f"{refused} of {online.planned} online groups were not scored (at most 1 %)",
+        refused <= _MOST_ONLINE_REFUSED * online.planned,
+    )
     for name, slope in course.slopes.items():
         first, last = course.sizes[name]
         says = f"{name}: {slope:+.2f} MiB a minute, {first:.1f} MiB before and {last:.1f} MiB after"

@@ -38,15 +38,18 @@ class Pursuit:
         """Ask once more for what has been answered: from a gateway that did not answer, if there is one."""
         entry = self.ledger.entries[name]
         others = [url for url in self.clients if url != entry.server]
-        await self._ask(name, entry.group, others or list(self.clients))
+        if not await self._ask(name, entry.group, others or list(self.clients)):
+            self.ledger.forget(name)
 
-    async def _ask(self, name: str, group: int, urls: Sequence[str]) -> None:
+    async def _ask(self, name: str, group: int, urls: Sequence[str]) -> bool:
+        """Whether it was settled before the deadline."""
         give_up = time.monotonic() + self.deadline_s
         while (left_s := give_up - time.monotonic()) > 0:
             pause_s = await self._attempt(name, group, self.draws.choice(urls), left_s)
             if pause_s is None:
-                return
+                return True
             await asyncio.sleep(min(pause_s, max(0.0, give_up - time.monotonic())))
+        return False
 
     async def _attempt(self, name: str, group: int, url: str, left_s: float) -> float | None:
         """Seconds until the next attempt, or None when it is settled."""

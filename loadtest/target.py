@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from loadtest.bodies import Bodies, prepare
 from loadtest.workload import Group, Shape, groups
-from steelyard import Client
+from steelyard import Client, Retry
 
 # Enough to differ in length, few enough to be in memory three times, once a priority.
 _TEMPLATES = 64
@@ -30,7 +30,7 @@ def prepare_for(target: Target) -> Bodies:
     chosen = list(islice(groups(target.shape, target.seed), _TEMPLATES))
     pictures: dict[bytes, str] = {}
     for url in target.urls:
-        with Client(url, api_key=target.api_key) as client:
+        with Client(url, api_key=target.api_key, retry=Retry(max_retries=0)) as client:
             pictures |= {picture: client.put_image(picture).id for picture in _pictures(chosen)}
     return prepare(
         chosen,
