@@ -34,7 +34,7 @@ from loadtest.target import Target, prepare_for
 from loadtest.workload import Shape
 
 _DEMO = Path(__file__).parents[1] / "demo" / "visualprm"
-_SMALL_CACHES = ("--replay-bytes=1048576", "--token-cache-bytes=4194304")
+_SMALL_CACHES = ("--replay-bytes=1048576", "--token-cache-bytes=262144")
 _PATIENCE_S = 60.0
 # Waiting groups fill what there is for them, and caches fill up, before memory has to stand still.
 _SETTLED_S = 15.0
