@@ -5,6 +5,7 @@
 # MODELS         what `make serve` serves, e.g. MODELS="--model prm=OpenGVLab/VisualPRM-8B@main"
 # HOST PORT      where it listens.
 # REQUESTS       how many `make check-hostile` fires.
+# GROUPS FAULTS  how many `make check-chaos` sends and injects.
 # TRAINED STATE SEED  where `make train-demo` puts its checkpoints and what it resumes from, and its seed.
 PYTHON ?= python3
 TORCH_BACKEND ?= cpu
@@ -13,6 +14,8 @@ HOST ?= 127.0.0.1
 PORT ?= 8000
 WORKERS ?= 2
 REQUESTS ?= 5000
+GROUPS ?= 10000
+FAULTS ?= 100
 TRAINED ?= demo
 STATE ?= .demo-state
 SEED ?= 0
@@ -28,7 +31,7 @@ INSTALL = $(UV) pip install --quiet --python $(VENV)/bin/python
 COMPILE = $(UV) pip compile --quiet --generate-hashes --no-header --python-version 3.11 --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test check check-hostile lint types imports bench train-demo judge-demo pictures lock clean
+.PHONY: help install serve test check check-hostile check-load check-chaos lint types imports bench train-demo judge-demo pictures lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -46,6 +49,12 @@ check: lint types imports ## lint, types, import rules, then every test, the slo
 
 check-hostile: $(VENV)/.dev ## fire REQUESTS=5000 random requests at a server; counts by status, memory before and after
 	HOSTILE_REQUESTS=$(REQUESTS) $(TEST) -q -s tests/service/hostile/test_any_request.py
+
+check-load: $(VENV)/.dev ## ten times a server's capacity for a minute: statuses, online p99, memory, recovery
+	@$(RUN) -m loadtest.overload $(ARGS)
+
+check-chaos: $(VENV)/.dev ## GROUPS=10000 through a fleet while FAULTS=100 fall: lost, duplicated, wrong
+	@OMP_NUM_THREADS=1 $(RUN) -m loadtest.chaos --groups $(GROUPS) --faults $(FAULTS) $(ARGS)
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .

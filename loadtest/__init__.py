@@ -1,0 +1,1 @@
+"""Load and faults from the outside, through nothing but the wire."""
