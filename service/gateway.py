@@ -84,6 +84,15 @@ class Gateway:
         models = self.scoring.catalogue.models.values() if self.scoring is not None else ()
         return list(dict.fromkeys(model.kind for model in models))
 
+    def measure(self) -> None:
+        """Bring the metrics up to date that are only looked at when somebody asks."""
+        self.metrics.image_bytes.set(self.images.bytes)
+        self.metrics.caches.counts = self.queue.counts if self.queue is not None else None
+        if isinstance(self.queue, RedisQueue):
+            for model, waiting in self.queue.waiting.items():
+                for rank, tokens in enumerate(waiting):
+                    self.metrics.queue_tokens.labels(model, rank).set(tokens)
+
     def drain(self) -> None:
         """Take no more groups; those accepted are still answered."""
         if self.scoring is not None:

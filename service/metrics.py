@@ -44,6 +44,12 @@ class Metrics:
             ["kind"],
             registry=registry,
         )
+        self.queue_tokens = Gauge(
+            "steelyard_queue_tokens",
+            "Tokens that wait in Redis or are in hand, of all gateways",
+            ["model", "rank"],
+            registry=registry,
+        )
         self.abandoned = Counter("steelyard_abandoned_groups", "Groups whose caller hung up", registry=registry)
         self.replayed = Counter("steelyard_replayed_groups", "Groups answered from a repeated id", registry=registry)
         self.tokens = Counter(

@@ -149,8 +149,7 @@ async def ready(request: Request) -> JSONResponse:
 @router.get("/metrics", summary="Prometheus metrics")
 async def metrics(request: Request) -> Response:
     gateway = gateway_of(request)
-    gateway.metrics.image_bytes.set(gateway.images.bytes)
-    gateway.metrics.caches.counts = gateway.queue.counts if gateway.queue is not None else None
+    gateway.measure()
     return Response(gateway.metrics.render(), media_type=CONTENT_TYPE)
 
 

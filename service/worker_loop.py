@@ -21,6 +21,7 @@ from service.queue.memory import Hooks, MemoryQueue
 from service.queue.redis_codec import Loaded, Result, Standing, result_of
 from service.queue.redis_worker import BEAT_S, Backoff, GivenUp, RedisWorker, Taken
 from service.settings import Settings
+from service.worker_metrics import WorkerMetrics
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ class Worker:
             engine_module,
             hooks=Hooks(self._redis.blob, self._begin, self._blame),
         )
+        self._metrics = WorkerMetrics()
         self._stopping = asyncio.Event()
         self._running: set[asyncio.Task[None]] = set()
         self._strays: set[str] = set()
@@ -68,8 +70,10 @@ class Worker:
         self._hand.changed.set()
 
     async def run(self) -> None:
-        """Until it is told to stop. Raises EngineStartError and OtherFleet."""
+        """Until it is told to stop. Raises EngineStartError, OtherFleet, and OSError for a metrics port in use."""
         loops: list[asyncio.Task[None]] = []
+        if self._settings.metrics_port:
+            self._metrics.serve(self._settings.host, self._settings.metrics_port)
         try:
             await self._local.start()
             await self._patiently(self._join)
@@ -110,8 +114,10 @@ class Worker:
                 dead = await self._redis.beat(self._standing())
                 await self._redis.register(self._loaded(), generation=0)
                 self._on_beat()
+                self._count()
                 await self._settle()
                 for worker in dead:
+                    self._metrics.reclaimed.inc()
                     for job in await self._redis.reclaim(worker, ALONE_AFTER_DEATHS):
                         await self._bury(job)
             except AWAY as error:
@@ -120,6 +126,11 @@ class Worker:
                 continue
             backoff = Backoff()
             await asyncio.sleep(BEAT_S)
+
+    def _count(self) -> None:
+        self._metrics.in_hand.set(len(self._hand))
+        self._metrics.engine_restarts.set(self._local.restarts)
+        self._metrics.caches.counts = self._local.counts
 
     async def _settle(self) -> None:
         """Give back what Redis believes to be in hand here and is not: the answer to a `take` was lost."""
@@ -176,6 +187,8 @@ class Worker:
             result = result_of(deliveries, self._weights(job.model))
             why = next((o.detail or o.status for o in result.outcomes if _is_dead(o)), "")
             await self._patiently(lambda: self._redis.deliver(job.id, result, why))
+            self._metrics.delivered.inc()
+            self._metrics.dead_letters.inc(bool(why))
         except QueueUnavailable as error:
             log.warning("job %s goes back to the others: %s", job.id, error)
             await self._patiently(lambda: self._redis.give_back([job.id]))
@@ -191,6 +204,7 @@ class Worker:
         outcomes = tuple(Outcome(c, "failed", detail=detail, retryable=False) for c in job.left)
         result = Result(outcomes, 0, 0, 0.0, 0.0, self._weights(job.model))
         await self._redis.deliver(job.id, result, detail)
+        self._metrics.dead_letters.inc()
 
     async def _patiently(self, verb: Callable[[], Awaitable[Answer]]) -> Answer:
         backoff = Backoff()
