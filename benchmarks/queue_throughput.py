@@ -108,8 +108,10 @@ def main() -> None:
         config = {"appendonly": "yes", "save": ""}
         server = stack.enter_context(ValkeyServer(data_dir=Path(folder), config=config))
         worker = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.stub_worker", "--queue", server.connection_url]
-            + ["--model", f"{MODEL}={DEMO / MODEL}", "--log-level", "warning", "--result-s", "10"]  # noqa: RUF005
+            [
+                *(sys.executable, "-m", "benchmarks.stub_worker", "--queue", server.connection_url),
+                *("--model", f"{MODEL}={DEMO / MODEL}", "--log-level", "warning", "--result-s", "10"),
+            ]
         )
         stack.callback(worker.kill)
         asyncio.run(measure(options, server.connection_url))
