@@ -20,7 +20,7 @@ from service.jobs.runner import Runner
 from service.jobs.scoring import scorer
 from service.jobs.store import JobLimits, JobStore
 from service.metrics import Metrics
-from service.queue.connection import connect
+from service.queue.connection import connect, disconnect
 from service.queue.memory import MemoryQueue
 from service.queue.redis import RedisOptions, RedisQueue
 from service.scoring import Scoring
@@ -69,7 +69,7 @@ class Gateway:
         if self.queue is not None:
             await self.queue.close()
         if self._redis is not None:
-            await self._redis.aclose()
+            await disconnect(self._redis)
         if self.scoring is not None:
             self.scoring.close()
 

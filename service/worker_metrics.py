@@ -14,9 +14,7 @@ class WorkerMetrics:
         registry.register(self.caches)
         self.in_hand = Gauge("steelyard_worker_jobs_in_hand", "Groups taken and not yet answered", registry=registry)
         self.delivered = Counter("steelyard_worker_results", "Groups answered", registry=registry)
-        self.reclaimed = Counter(
-            "steelyard_worker_reclaims", "Dead workers whose groups went back", registry=registry
-        )
+        self.reclaimed = Counter("steelyard_worker_reclaims", "Dead workers whose groups went back", registry=registry)
         self.dead_letters = Counter("steelyard_worker_dead_letters", "Groups given up", registry=registry)
         self.engine_restarts = Gauge("steelyard_engine_restarts", "Engine processes started again", registry=registry)
 

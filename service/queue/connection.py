@@ -41,6 +41,14 @@ def connect(url: str) -> Redis:
     return found
 
 
+async def disconnect(client: Redis) -> None:
+    """Close its connections, those to the sentinels too."""
+    await client.aclose()
+    manager = getattr(client.connection_pool, "sentinel_manager", None)
+    for sentinel in manager.sentinels if manager is not None else ():
+        await sentinel.aclose()
+
+
 def connect_blocking(url: str) -> BlockingRedis:
     """The same for a tool of the command line."""
     options = _options() | {"retry": BlockingRetry(ExponentialBackoff(cap=0.5, base=0.05), 2)}
@@ -126,7 +134,7 @@ class Line:
     async def close(self) -> None:
         if self._sending is not None:
             await end([self._sending])
-        await self.redis.aclose()
+        await disconnect(self.redis)
 
     async def _send(self) -> None:
         while self._waiting:

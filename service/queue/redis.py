@@ -20,7 +20,7 @@ from service.engine_counts import EngineCounts
 from service.job import Delivery, EngineModel, Job
 from service.queue import QueueFull, QueueUnavailable
 from service.queue import redis_keys as keys
-from service.queue.connection import AWAY, Line, connect, hide_password
+from service.queue.connection import AWAY, Line, connect, disconnect, hide_password
 from service.queue.redis_codec import (
     Loaded,
     content_of,
@@ -121,7 +121,7 @@ class RedisQueue:
         with contextlib.suppress(*AWAY, RedisError):
             await self._line.call("DEL", keys.gateway(self._name), keys.replies(self._name))
         await self._line.close()
-        await self._listening.aclose()
+        await disconnect(self._listening)
 
     async def submit(self, job: Job, blobs: Mapping[str, bytes]) -> AsyncGenerator[Delivery, None]:
         self._check_open(job.model)

@@ -15,7 +15,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from service.job import Job
 from service.queue import redis_keys as keys
-from service.queue.connection import AWAY, Line, connect
+from service.queue.connection import AWAY, Line, connect, disconnect
 from service.queue.redis_codec import Loaded, Result, Standing, pack, pack_result, unpack_job
 
 log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ class RedisWorker:
         with contextlib.suppress(*AWAY, RedisError):
             await self._line.script("leave", self.name, keys.SHARDS, *self._models)
         await self._line.close()
-        await self._bell.aclose()
+        await disconnect(self._bell)
 
     async def orders(self) -> dict[str, bytes]:
         """What all workers are to do: `version`, `asleep`, `sources`; empty before the first order."""

@@ -36,7 +36,9 @@ GROWTH_MIB = 64
 @pytest.fixture(scope="module")
 def server() -> Iterator[Running]:
     """Its caches hold so little that they are full long before the memory is measured first."""
-    with running("--image-store-bytes", str(MIB), "--replay-bytes", "100000", "--replay-s", "30") as server:
+    small = ("--image-store-bytes", "--prefix-cache-bytes", "--vision-cache-bytes", "--token-cache-bytes")
+    caches = [word for option in small for word in (option, str(MIB))]
+    with running(*caches, "--replay-bytes", "100000", "--replay-s", "30") as server:
         yield server
 
 
