@@ -135,7 +135,7 @@ class Gateway:
             configure = engine_configuration(settings, directories)
             return MemoryQueue(configure, settings.log_level, self._on_engine, self._engine_module)
         options = RedisOptions(
-            settings.queue, settings.queue_tokens, int(settings.result_s * 1000), reuse=settings.result_cache
+            settings.queue, settings.queue_tokens, int(settings.replay_s * 1000), reuse=settings.result_cache
         )
         queue = RedisQueue(options, {name: model.tokenizer_digest for name, model in models.items()}, self._on_engine)
         self.images.share(SharedPictures(queue, asyncio.get_running_loop(), settings.image_ttl_s))

@@ -7,6 +7,7 @@ brings its result first is believed, and whatever was interrupted may simply be 
 import asyncio
 import contextlib
 import dataclasses
+import hashlib
 import logging
 import time
 import uuid
@@ -49,11 +50,11 @@ _SHARE = {0: 1.0, 1: 0.9, 2: 0.8}
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RedisOptions:
-    """`tokens` that may wait in all; how long results are kept, in how many bytes, and whether others may have them."""
+    """`tokens` that may wait in all; how long ids are kept, and whether stored results count."""
 
     url: str
     tokens: int
-    result_ms: int
+    replay_ms: int
     reuse: bool
 
 
@@ -143,6 +144,14 @@ class RedisQueue:
                 del self._awaited[content]
                 if not reply.done():
                     self._run_aside(self._withdraw(content))
+
+    async def claim(self, caller: str, given_id: str, fingerprint: bytes) -> bool:
+        """Whether a caller's id is free, or was used for the same body; at whichever gateway. Raises QueueUnavailable."""
+        name = hashlib.sha256(given_id.encode(errors="surrogatepass")).hexdigest()
+        try:
+            return bool(await self._line.script("claim", caller, name, fingerprint, self._options.replay_ms))
+        except AWAY:
+            raise QueueUnavailable("Redis does not answer") from None
 
     async def blob(self, digest: str) -> bytes | None:
         """A picture that another gateway has stored; None where Redis has none or is away."""

@@ -62,10 +62,10 @@ async def working(server: Server, **settings: object) -> AsyncIterator[Worker]:
 
 @asynccontextmanager
 async def listening(
-    server: Server, *, tokens: int = 1_000_000, result_ms: int = 60_000, reuse: bool = True
+    server: Server, *, tokens: int = 1_000_000, replay_ms: int = 60_000, reuse: bool = True
 ) -> AsyncIterator[RedisQueue]:
     """A gateway's end, once a worker has registered."""
-    options = RedisOptions(server.url, tokens, result_ms, reuse)
+    options = RedisOptions(server.url, tokens, replay_ms, reuse)
     queue = RedisQueue(options, {"prm": tokenizer_digest(DEMO)}, lambda: None)
     await asyncio.wait_for(queue.start(), PATIENCE_S)
     try:
