@@ -146,7 +146,7 @@ class RedisQueue:
                     self._run_aside(self._withdraw(content))
 
     async def claim(self, caller: str, given_id: str, fingerprint: bytes) -> bool:
-        """Whether a caller's id is free, or was used for the same body; at whichever gateway. Raises QueueUnavailable."""
+        """Whether a caller's id is free or was used for the same body, at any gateway. Raises QueueUnavailable."""
         name = hashlib.sha256(given_id.encode(errors="surrogatepass")).hexdigest()
         try:
             return bool(await self._line.script("claim", caller, name, fingerprint, self._options.replay_ms))
