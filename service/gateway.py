@@ -5,17 +5,18 @@ import contextlib
 import logging
 from collections.abc import Callable
 
-from models.checkpoint import CheckpointError, locate
+from models.checkpoint import Checkpoint, CheckpointError, locate
 from models.token_cache import TokenCache
 from service.body import Bodies
 from service.catalogue import Catalogue
 from service.encoding import read_model
-from service.engine_child import EngineStartError
 from service.gateway_model import GatewayModel
 from service.health import Canaries, Unhealthy
 from service.images import ImageStore
+from service.loading import Loading, Selection
 from service.metrics import Metrics
-from service.queue.frames import Configure, EngineModelSource
+from service.queue import EngineStartError, Queue
+from service.queue.frames import Configure
 from service.queue.memory import MemoryQueue
 from service.scoring import Scoring
 from service.settings import Settings
@@ -41,13 +42,16 @@ class Gateway:
         )
         self.bodies = Bodies(settings.max_reading_bytes)
         self.failure: str | None = None
-        self.queue: MemoryQueue | None = None
+        self.queue: Queue | None = None
         self.scoring: Scoring | None = None
         self.canaries: Canaries | None = None
+        self.loading: Loading | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._starting: asyncio.Task[None] | None = None
 
     def start(self, on_ready: Callable[[], None], on_failure: Callable[[], None]) -> None:
         """Load in the background, so that health is answered meanwhile; then call one of the two."""
+        self._loop = asyncio.get_running_loop()
         self._starting = asyncio.create_task(self._start(on_ready, on_failure), name="start")
 
     async def close(self) -> None:
@@ -73,9 +77,11 @@ class Gateway:
         return list(dict.fromkeys(model.kind for model in models))
 
     def drain(self) -> None:
-        """Take no more groups; those accepted are still answered."""
+        """Take no more groups; those accepted are still answered. Called from a signal's handler."""
         if self.scoring is not None:
             self.scoring.draining = True
+        if self.loading is not None and self._loop is not None:
+            self._loop.call_soon_threadsafe(self.loading.drain)
 
     async def _start(self, on_ready: Callable[[], None], on_failure: Callable[[], None]) -> None:
         try:
@@ -91,23 +97,31 @@ class Gateway:
             on_ready()
 
     async def _load(self) -> None:
+        settings = self.settings
         models = {
-            name: await asyncio.to_thread(self._read, name, source) for name, source in self.settings.models.items()
+            name: await asyncio.to_thread(lambda name, source: self._read(name, locate(source)), name, source)
+            for name, source in settings.models.items()
         }
-        self.queue = MemoryQueue(
-            self._configuration(models), self.settings.log_level, self._on_engine, self._engine_module
-        )
-        await self.queue.start()
-        catalogue = Catalogue(models, self.queue.models(), batch_invariant=self.settings.batch_invariant)
-        scoring = Scoring(self.settings, self.queue, self.images, self.metrics, catalogue)
+        served = Selection(settings.models, models)
+        self.queue = queue = self._make_queue(served)
+        await queue.start()
+        catalogue = Catalogue(models, queue.models(), batch_invariant=settings.batch_invariant)
+        scoring = Scoring(settings, queue, self.images, self.metrics, catalogue)
         self.canaries = Canaries(scoring)
         await self.canaries.learn()
+        self.loading = Loading(queue, scoring, self.canaries, self.metrics, self._read, served)
         self.scoring = scoring
 
-    def _read(self, name: str, source: str) -> GatewayModel:
-        log.info("loading %s from %s", name, source)
+    def _make_queue(self, served: Selection) -> Queue:
+        settings = self.settings
+        return MemoryQueue(
+            self._configuration(served), settings.log_level, self._on_engine, self._engine_module, settings.drain_s
+        )
+
+    def _read(self, name: str, checkpoint: Checkpoint) -> GatewayModel:
+        log.info("loading %s from %s", name, checkpoint.directory)
         token_cache = self._token_cache if self.settings.token_cache_bytes else None
-        return read_model(name, locate(source), self.settings.max_tokens, token_cache)
+        return read_model(name, checkpoint, self.settings.max_tokens, token_cache)
 
     def _on_engine(self) -> None:
         if self.canaries is not None:
@@ -115,10 +129,10 @@ class Gateway:
         if self.queue is not None:
             self.metrics.engine_restarts.set(self.queue.restarts)
 
-    def _configuration(self, models: dict[str, GatewayModel]) -> Configure:
+    def _configuration(self, served: Selection) -> Configure:
         settings = self.settings
         return Configure(
-            models=tuple(EngineModelSource(name, str(model.directory)) for name, model in models.items()),
+            models=served.for_engine,
             device=settings.device,
             dtype=settings.dtype,
             threads=settings.threads,

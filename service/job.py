@@ -110,7 +110,10 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """Outcomes of a job as they become known; the job is done when each of its candidates has one."""
+    """Outcomes of a job as they become known; the job is done when each of its candidates has one.
+
+    `weights` is the digest of what scored, filled in by the queue.
+    """
 
     job: str
     outcomes: tuple[Outcome, ...]
@@ -118,6 +121,7 @@ class Delivery:
     tiles: int = 0
     queue_ms: float = 0.0
     forward_ms: float = 0.0
+    weights: str = ""
 
 
 @dataclass(frozen=True, slots=True)

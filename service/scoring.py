@@ -15,16 +15,17 @@ from service.answer import Costs, rank
 from service.catalogue import Catalogue
 from service.errors import DeadlineExceeded, Overloaded, Unavailable
 from service.flight import Flight
+from service.gate import Gate
 from service.gateway_model import GatewayModel, ReadyGroup
 from service.images import ImageStore
 from service.job import Job
 from service.limits import check_counts
 from service.metrics import Metrics
 from service.opening import opening_of
-from service.queue import Queue, QueueUnavailable
+from service.queue import Entrance, QueueUnavailable, Superseded
 from service.replay import ReplayStore
 from service.settings import Settings
-from steelyard.schema import CandidateScore, ScoredGroup, ScoreRequest, Timings
+from steelyard.schema import CandidateScore, Provenance, ScoredGroup, ScoreRequest, Status, Timings
 
 _RANK = {"online": 0, "train": 1, "batch": 2}
 _DEADLINE_S = {"online": 30.0, "train": 900.0, "batch": None}
@@ -35,13 +36,17 @@ GRACE_S = 10.0
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Call:
-    """One group on its way: `known` are results of the same id that need no second forward."""
+    """One group on its way: `known` are results of the same id that need no second forward by the weights that gave
+    them. `model` and `provenance` are those of its encoding, and may be others after it.
+    """
 
     request: ScoreRequest
     model: GatewayModel
     flight: Flight
     metrics: Metrics
+    provenance: Provenance
     known: Mapping[int, CandidateScore] = dataclasses.field(default_factory=dict)
+    known_weights: str | None = None
     plain: bool = False
 
     def publish(self, result: CandidateScore) -> None:
@@ -53,7 +58,7 @@ class Scoring:
     """Scores groups for callers; one a gateway."""
 
     def __init__(
-        self, settings: Settings, queue: Queue, images: ImageStore, metrics: Metrics, catalogue: Catalogue
+        self, settings: Settings, queue: Entrance, images: ImageStore, metrics: Metrics, catalogue: Catalogue
     ) -> None:
         self._settings = settings
         self._queue = queue
@@ -65,6 +70,7 @@ class Scoring:
         self._online_pool = ThreadPoolExecutor(settings.encode_threads, thread_name_prefix="encode online")
         self._pool = ThreadPoolExecutor(settings.encode_threads, thread_name_prefix="encode")
         self._waiting = 0
+        self.gate = Gate()
         self.draining = False
 
     def open(self, request: ScoreRequest, caller: str) -> Flight:
@@ -73,7 +79,8 @@ class Scoring:
         Attend the flight before anything is awaited: one that nobody attends may be dropped. Raises ServiceError
         when the group is refused at once.
         """
-        model = self._model(request)
+        self._check_draining()
+        model = self.catalogue.find(request)
         check_counts(request, self._settings)
         key = None if request.id is None else (caller, request.id)
         fingerprint = b"" if key is None else _fingerprint(request)
@@ -84,10 +91,13 @@ class Scoring:
             if not flight.landed or len(known) == request.size:
                 self._metrics.replayed.inc()
                 return flight
+        if not self.gate.held:
+            self.catalogue.choose(request)
         if self._waiting >= self._settings.max_waiting:
             raise Overloaded(f"{self._waiting} groups are waiting already; try again shortly")
-        flight = Flight()
-        call = _Call(request, model, flight, self._metrics, known)
+        known_weights = None if flight is None else flight.weights
+        flight, provenance = Flight(), self.catalogue.provenance(model)
+        call = _Call(request, model, flight, self._metrics, provenance, known, known_weights)
         self._count_waiting(1)
         if key is not None:
             self._replay.start(key, fingerprint, flight)
@@ -107,15 +117,19 @@ class Scoring:
             pool.shutdown(wait=False, cancel_futures=True)
 
     async def _results(self, request: ScoreRequest, *, plain: bool) -> list[CandidateScore]:
-        model = dataclasses.replace(self._model(request), max_tokens=sys.maxsize)
+        self._check_draining()
+        model = dataclasses.replace(self.catalogue.choose(request), max_tokens=sys.maxsize)
         flight = Flight()
-        await self._score(_Call(request, model, flight, Metrics(), plain=plain))
+        call = _Call(request, model, flight, Metrics(), self.catalogue.provenance(model), plain=plain)
+        try:
+            await self._submit(call, await self._encode(call), time.monotonic(), Costs())
+        except Superseded:
+            raise Unavailable("other weights are being loaded") from None
         return sorted(flight.results, key=lambda result: result.index)
 
-    def _model(self, request: ScoreRequest) -> GatewayModel:
+    def _check_draining(self) -> None:
         if self.draining:
             raise Unavailable("the server is stopping")
-        return self.catalogue.choose(request)
 
     def _count_waiting(self, change: int) -> None:
         self._waiting += change
@@ -130,16 +144,19 @@ class Scoring:
 
     async def _score(self, call: _Call) -> ScoredGroup:
         arrived, started = time.monotonic(), time.perf_counter()
-        group = await self._encode(call)
-        encode_s = time.perf_counter() - started
+        call, group, encode_s = await self._prepare(call, arrived)
         call.metrics.groups.labels(call.model.name, call.request.priority).inc()
-        for result in call.known.values():
-            call.flight.publish(result)
-        for result in group.refused:
-            call.publish(result)
         costs = Costs()
-        if group.candidates:
-            await self._collect(call, group, _job(call, group, arrived), costs)
+        while True:
+            try:
+                await self._submit(call, group, arrived, costs)
+                break
+            except Superseded:
+                if costs.deliveries or call.known:
+                    # No answer mixes the numbers of two models.
+                    _give_up(call, group, "failed", "the weights were changed before the engine came to it")
+                    break
+            call, group, encode_s = await self._prepare(call, arrived)
         timings = Timings(
             encode=round(encode_s * 1000, 3),
             queue=round(costs.queue_ms, 3),
@@ -148,19 +165,48 @@ class Scoring:
         )
         return self._summary(call, group, costs, timings)
 
-    async def _encode(self, call: _Call) -> ReadyGroup:
-        pool = self._online_pool if call.request.priority == "online" else self._pool
-        arguments = (call.request, self._images, frozenset(call.known))
+    async def _prepare(self, call: _Call, arrived: float) -> tuple[_Call, ReadyGroup, float]:
+        """The call encoded for the weights that are served in the end, and the seconds that it took."""
         limit_s = _limit_s(call.request)
+        left_s = None if limit_s is None else max(0.0, arrived + limit_s - time.monotonic()) + GRACE_S
         try:
-            async with asyncio.timeout(None if limit_s is None else limit_s + GRACE_S):
-                return await asyncio.get_running_loop().run_in_executor(pool, call.model.ready, *arguments)
+            async with asyncio.timeout(left_s):
+                while True:
+                    await self.gate.passed()
+                    current = self._meant_now(call)
+                    started = time.perf_counter()
+                    group = await self._encode(current)
+                    if not self.gate.held and self.catalogue.models[current.model.name] is current.model:
+                        return current, group, time.perf_counter() - started
         except TimeoutError:
             # A thread that has begun cannot be stopped, but nobody has to wait for it.
             raise DeadlineExceeded("the deadline passed before the group was encoded; nothing was scored") from None
 
+    def _meant_now(self, call: _Call) -> _Call:
+        """The call for the weights that are served now. Raises OtherWeights."""
+        model = self.catalogue.choose(call.request)
+        provenance = self.catalogue.provenance(model)
+        known = call.known if call.known_weights == provenance.weights else {}
+        return dataclasses.replace(call, model=model, provenance=provenance, known=known)
+
+    async def _encode(self, call: _Call) -> ReadyGroup:
+        pool = self._online_pool if call.request.priority == "online" else self._pool
+        skip = frozenset(call.known) | {result.index for result in call.flight.results}
+        return await asyncio.get_running_loop().run_in_executor(
+            pool, call.model.ready, call.request, self._images, skip
+        )
+
+    async def _submit(self, call: _Call, group: ReadyGroup, arrived: float, costs: Costs) -> None:
+        """Publish what is known of the group, then outcomes as they come."""
+        for result in call.known.values():
+            call.flight.publish(result)
+        for result in group.refused:
+            call.publish(result)
+        if group.candidates:
+            await self._collect(call, group, _job(call, group, arrived), costs)
+
     async def _collect(self, call: _Call, group: ReadyGroup, job: Job, costs: Costs) -> None:
-        """Publish outcomes as they come, until each candidate has one or the engine is given up."""
+        """Until each candidate has an outcome or the engine is given up."""
         # A group whose deadline passed while it was encoded still gets the engine's word for it.
         limit_s = None if job.deadline is None else max(0.0, job.deadline - time.monotonic()) + GRACE_S
         try:
@@ -173,7 +219,7 @@ class Scoring:
         except TimeoutError:
             if not costs.deliveries:
                 raise DeadlineExceeded("no engine answered before the deadline; nothing was scored") from None
-            _expire(call, group)
+            _give_up(call, group, "expired", "the deadline passed before the engine came to it")
         except QueueUnavailable as error:
             raise Unavailable(str(error)) from None
 
@@ -194,7 +240,7 @@ class Scoring:
             best=ranking[0] if ranking else None,
             ranking=ranking,
             usage=usage,
-            provenance=self.catalogue.provenance(call.model),
+            provenance=call.provenance.model_copy(update={"weights": costs.weights or call.provenance.weights}),
             timings_ms=timings,
         )
 
@@ -227,9 +273,8 @@ def _job(call: _Call, group: ReadyGroup, arrived: float) -> Job:
     )
 
 
-def _expire(call: _Call, group: ReadyGroup) -> None:
-    """Some candidates were answered, so the others get a status: the engine is too late for them."""
+def _give_up(call: _Call, group: ReadyGroup, status: Status, detail: str) -> None:
+    """Some candidates were answered, so the others get a status that says to try again."""
     answered = {result.index for result in call.flight.results}
     for index in sorted(index for places in group.places for index in places if index not in answered):
-        detail = "the deadline passed before the engine came to it"
-        call.publish(call.model.unscored(index, "expired", detail, retryable=True))
+        call.publish(call.model.unscored(index, status, detail, retryable=True))
