@@ -129,7 +129,8 @@ async def ready(request: Request) -> JSONResponse:
             return JSONResponse({"status": "reloading"})
         await gateway.canaries.check()
     except Unhealthy as error:
-        return JSONResponse({"status": "unavailable", "reason": str(error)}, 503, {"Retry-After": "2"})
+        status = "asleep" if gateway.loading is not None and gateway.loading.asleep else "unavailable"
+        return JSONResponse({"status": status, "reason": str(error)}, 503, {"Retry-After": "2"})
     return JSONResponse({"status": "ok"})
 
 
