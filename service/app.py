@@ -9,14 +9,14 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 import steelyard
-from service import errors
+from service import admin, errors
 from service.errors import InvalidRequest, ServiceError, UnknownRoute, WrongMethod
 from service.gateway import Gateway
 from service.jobs.routes import router as jobs_router
 from service.middleware import EveryRequest
 from service.routes import router
 from service.settings import Settings
-from steelyard.schema import ScoreOutcomesRequest, ScoreStepsRequest
+from steelyard.schema import ReloadRequest, ScoreOutcomesRequest, ScoreStepsRequest
 
 
 def create_app(
@@ -47,6 +47,7 @@ def create_app(
     app.state.gateway = gateway
     app.include_router(router)
     app.include_router(jobs_router)
+    app.include_router(admin.router)
     app.add_middleware(EveryRequest, metrics=gateway.metrics, max_body_bytes=settings.max_body_bytes)
     app.add_exception_handler(ServiceError, _answer_error)
     app.add_exception_handler(HTTPException, _answer_http_error)
@@ -88,7 +89,7 @@ def _describe_bodies(app: FastAPI) -> None:
     def openapi() -> dict[str, Any]:
         document = generate()
         schemas = document["components"]["schemas"]
-        for request in (ScoreStepsRequest, ScoreOutcomesRequest):
+        for request in (ScoreStepsRequest, ScoreOutcomesRequest, ReloadRequest):
             schema = request.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas |= schema.pop("$defs", {}) | {request.__name__: schema}
         return document

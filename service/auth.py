@@ -4,15 +4,24 @@ import hashlib
 import hmac
 from collections.abc import Sequence
 
-from service.errors import InvalidKey
+from service.errors import InvalidKey, NotAllowed
 
 ANYONE = "anyone"
 
 
 def caller(authorization: str | None, keys: Sequence[str]) -> str:
     """A name for the caller that is safe to log; without keys the server is open. Raises InvalidKey."""
+    return _bearer(authorization, keys) if keys else ANYONE
+
+
+def admin(authorization: str | None, keys: Sequence[str]) -> str:
+    """The same for who may command the server; without keys nobody may. Raises InvalidKey and NotAllowed."""
     if not keys:
-        return ANYONE
+        raise NotAllowed("this server takes no orders: start it with --admin-key, or STEELYARD_ADMIN_KEY, and bear it")
+    return _bearer(authorization, keys)
+
+
+def _bearer(authorization: str | None, keys: Sequence[str]) -> str:
     scheme, _, given = (authorization or "").partition(" ")
     if scheme.lower() != "bearer":
         raise InvalidKey("this server needs a key: send the header `Authorization: Bearer KEY`")

@@ -1,4 +1,4 @@
-"""The models that are served: which one a request means, and what exactly scores for it."""
+"""The models that are served now: which one a request means, and what exactly scores for it."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,23 +6,35 @@ import steelyard
 from service.errors import InvalidRequest, OtherWeights, UnknownModel
 from service.gateway_model import GatewayModel
 from service.job import EngineModel
-from steelyard.schema import Provenance, ScoreRequest, ScoreStepsRequest
+from steelyard.schema import ModelLimits, Provenance, ScoreRequest, ScoreStepsRequest, ServedModel
 
 
 class Catalogue:
-    """Each model twice: as the gateway knows it, and as the engine has loaded it."""
+    """Each model twice: as the gateway knows it, and as the engine has loaded it, or had when it went to sleep."""
 
     def __init__(
         self, models: Mapping[str, GatewayModel], loaded: Sequence[EngineModel], *, batch_invariant: bool = False
     ) -> None:
-        self.models = dict(models)
         self._batch_invariant = batch_invariant
-        self._loaded = {model.name: model for model in loaded}
+        self.replace(models, loaded)
+
+    def replace(self, models: Mapping[str, GatewayModel], loaded: Sequence[EngineModel]) -> None:
+        """Serve these from now on."""
+        self.models = dict(models)
+        self.loaded = {model.name: model for model in loaded}
 
     def choose(self, request: ScoreRequest) -> GatewayModel:
+        """The model that `find` finds. Raises OtherWeights when it is not served with those that the request pins."""
+        model = self.find(request)
+        digest = self.loaded[model.name].weights
+        if request.weights not in (None, digest):
+            raise OtherWeights(f"{model.name} is served with the weights {digest}, not {request.weights}")
+        return model
+
+    def find(self, request: ScoreRequest) -> GatewayModel:
         """The model that is named, or the only one of the kind that is asked for.
 
-        Raises UnknownModel, InvalidRequest when several could be meant, and OtherWeights.
+        Raises UnknownModel, and InvalidRequest when several could be meant.
         """
         kind, words = ("steps", "process") if isinstance(request, ScoreStepsRequest) else ("outcome", "outcome")
         names = [name for name, model in self.models.items() if model.kind == kind]
@@ -33,13 +45,24 @@ class Catalogue:
             called = f" named {name!r}" if name else ""
             there_is = f"there is {', '.join(names)}" if names else "start it with one"
             raise UnknownModel(f"no {words} reward model{called} is served here; {there_is}")
-        digest = self._loaded[name].weights
-        if request.weights not in (None, digest):
-            raise OtherWeights(f"{name} is served with the weights {digest}, not {request.weights}")
         return self.models[name]
 
+    def served(self) -> list[ServedModel]:
+        """As a caller is told."""
+        return [
+            ServedModel(
+                name=model.name,
+                kind=model.kind,
+                family=model.family,
+                provenance=self.provenance(model),
+                limits=ModelLimits(max_tokens=model.max_tokens, max_tiles=model.max_tiles),
+            )
+            for model in self.models.values()
+        ]
+
     def provenance(self, model: GatewayModel) -> Provenance:
-        loaded = self._loaded[model.name]
+        """What scores for the model now."""
+        loaded = self.loaded[model.name]
         return Provenance(
             model=model.name,
             family=model.family,

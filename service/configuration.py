@@ -1,16 +1,13 @@
 """From settings to what an engine process is told first."""
 
-from collections.abc import Mapping
-from pathlib import Path
-
 from service.queue.frames import Configure, EngineModelSource
 from service.settings import Settings
 
 
-def engine_configuration(settings: Settings, directories: Mapping[str, Path]) -> Configure:
-    """`directories` are the checkpoints by served name."""
+def engine_configuration(settings: Settings, models: tuple[EngineModelSource, ...]) -> Configure:
+    """What to load, and the settings that say how it runs."""
     return Configure(
-        models=tuple(EngineModelSource(name, str(directory)) for name, directory in directories.items()),
+        models=models,
         device=settings.device,
         dtype=settings.dtype,
         threads=settings.threads,

@@ -14,10 +14,6 @@ from service.queue.frames import LENGTH_BYTES, Configure, Stop, ToEngine, ToGate
 _STOP_S = 5.0
 
 
-class EngineStartError(Exception):
-    """The engine cannot serve the models; the message is one line for the operator."""
-
-
 class EngineChild:
     """One engine process."""
 
@@ -39,7 +35,11 @@ class EngineChild:
                 pass_fds=(theirs.fileno(),),
                 env=tuned(os.environ),
             )
-        reader, writer = await asyncio.open_connection(sock=ours)
+        try:
+            reader, writer = await asyncio.open_connection(sock=ours)
+        except BaseException:
+            process.kill()
+            raise
         child = cls(process, reader, writer)
         child.send(configure)
         return child
@@ -72,13 +72,13 @@ class EngineChild:
         await self._process.wait()
         return self.cause
 
-    async def stop(self) -> None:
-        """Ask it to stop, and kill it when it does not."""
+    async def stop(self, patience_s: float = _STOP_S) -> None:
+        """Ask it to stop, and kill it when it does not; it is gone when this returns."""
         self.send(Stop())
         with contextlib.suppress(OSError):
             self._writer.close()
         try:
-            await asyncio.wait_for(self._process.wait(), _STOP_S)
+            await asyncio.wait_for(self._process.wait(), patience_s)
         except TimeoutError:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._process.pid, signal.SIGKILL)

@@ -2,7 +2,9 @@
 
 ServiceError
 ├── InvalidRequest 422          invalid_request   malformed, a wrong type, an unknown field, a count out of range
+│   └── CannotLoad              cannot_load       a checkpoint that cannot be served; what was served still is
 ├── InvalidKey 401              invalid_key       no key, or one that is not known
+├── NotAllowed 403              not_allowed       switched off here; the message says how to turn it on
 ├── NotFound 404
 │   ├── UnknownRoute            unknown_route
 │   ├── UnknownModel            unknown_model
@@ -59,8 +61,16 @@ class InvalidRequest(ServiceError):
     status, code = 422, "invalid_request"
 
 
+class CannotLoad(InvalidRequest):
+    code = "cannot_load"
+
+
 class InvalidKey(ServiceError):
     status, code, type = 401, "invalid_key", "authentication_error"
+
+
+class NotAllowed(ServiceError):
+    status, code, type = 403, "not_allowed", "permission_error"
 
 
 class NotFound(ServiceError):

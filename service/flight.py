@@ -34,6 +34,11 @@ class Flight:
         return self._group is not None
 
     @property
+    def weights(self) -> str | None:
+        """The digest of what scored, once the answer is whole."""
+        return None if self._group is None else self._group.provenance.weights
+
+    @property
     def failed(self) -> bool:
         return self._error is not None
 

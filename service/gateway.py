@@ -2,16 +2,15 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
-from models.checkpoint import CheckpointError, locate
+from models.checkpoint import Checkpoint, CheckpointError, locate
 from models.token_cache import TokenCache
 from service.body import Bodies
 from service.catalogue import Catalogue
 from service.configuration import engine_configuration
 from service.encoding import read_model
 from service.ending import end
-from service.engine_child import EngineStartError
 from service.gateway_model import GatewayModel
 from service.health import Canaries, Unhealthy
 from service.images import ImageStore
@@ -19,7 +18,9 @@ from service.jobs import make_store
 from service.jobs.runner import Runner
 from service.jobs.scoring import scorer
 from service.jobs.store import JobLimits, JobStore
+from service.loading import Loading, Selection
 from service.metrics import Metrics
+from service.queue import EngineStartError
 from service.queue.connection import connect, disconnect
 from service.queue.memory import MemoryQueue
 from service.queue.redis import RedisOptions, RedisQueue
@@ -54,10 +55,13 @@ class Gateway:
         self.queue: MemoryQueue | RedisQueue | None = None
         self.scoring: Scoring | None = None
         self.canaries: Canaries | None = None
+        self.loading: Loading | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._starting: asyncio.Task[None] | None = None
 
     def start(self, on_ready: Callable[[], None], on_failure: Callable[[], None]) -> None:
         """Load in the background, so that health is answered meanwhile; then call one of the two."""
+        self._loop = asyncio.get_running_loop()
         self._starting = asyncio.create_task(self._start(on_ready, on_failure), name="start")
 
     async def close(self) -> None:
@@ -94,9 +98,11 @@ class Gateway:
                     self.metrics.queue_tokens.labels(model, rank).set(tokens)
 
     def drain(self) -> None:
-        """Take no more groups; those accepted are still answered."""
+        """Take no more groups; those accepted are still answered. Called from a signal's handler."""
         if self.scoring is not None:
             self.scoring.draining = True
+        if self.loading is not None and self._loop is not None:
+            self._loop.call_soon_threadsafe(self.loading.drain)
 
     async def _start(self, on_ready: Callable[[], None], on_failure: Callable[[], None]) -> None:
         try:
@@ -112,39 +118,48 @@ class Gateway:
             on_ready()
 
     async def _load(self) -> None:
+        settings = self.settings
         models = {
-            name: await asyncio.to_thread(self._read, name, source) for name, source in self.settings.models.items()
+            name: await asyncio.to_thread(lambda name, source: self._read(name, locate(source)), name, source)
+            for name, source in settings.models.items()
         }
-        self.queue = self._make_queue(models)
-        await self.queue.start()
-        catalogue = Catalogue(models, self.queue.models(), batch_invariant=self.queue.batch_invariant)
-        scoring = Scoring(self.settings, self.queue, self.images, self.metrics, catalogue)
+        served = Selection(settings.models, models)
+        self.queue = queue = self._make_queue(served)
+        await queue.start()
+        catalogue = Catalogue(models, queue.models(), batch_invariant=queue.batch_invariant)
+        claim = queue.claim if isinstance(queue, RedisQueue) else None
+        scoring = Scoring(settings, queue, self.images, self.metrics, catalogue, claim)
         self.canaries = Canaries(scoring)
         await self.canaries.learn()
+        self.loading = Loading(queue, scoring, self.canaries, self.metrics, self._read, served)
         self.scoring = scoring
-        settings = self.settings
         self.runner = Runner(
             self.jobs, scorer(scoring), concurrency=settings.job_concurrency, lease_s=settings.job_lease_s
         )
         self.runner.start()
 
-    def _make_queue(self, models: Mapping[str, GatewayModel]) -> MemoryQueue | RedisQueue:
+    def _make_queue(self, served: Selection) -> MemoryQueue | RedisQueue:
         settings = self.settings
         if settings.queue == "memory":
-            directories = {name: model.directory for name, model in models.items()}
-            configure = engine_configuration(settings, directories)
-            return MemoryQueue(configure, settings.log_level, self._on_engine, self._engine_module)
+            configure = engine_configuration(settings, served.for_engine)
+            return MemoryQueue(configure, settings.log_level, self._on_engine, self._engine_module, settings.drain_s)
         options = RedisOptions(
             settings.queue, settings.queue_tokens, int(settings.replay_s * 1000), reuse=settings.result_cache
         )
-        queue = RedisQueue(options, {name: model.tokenizer_digest for name, model in models.items()}, self._on_engine)
+        expected = {name: model.tokenizer_digest for name, model in served.models.items()}
+        queue = RedisQueue(options, expected, self._on_fleet, served.for_engine)
         self.images.share(SharedPictures(queue, asyncio.get_running_loop(), settings.image_ttl_s))
         return queue
 
-    def _read(self, name: str, source: str) -> GatewayModel:
-        log.info("loading %s from %s", name, source)
+    def _read(self, name: str, checkpoint: Checkpoint) -> GatewayModel:
+        log.info("loading %s from %s", name, checkpoint.directory)
         token_cache = self._token_cache if self.settings.token_cache_bytes else None
-        return read_model(name, locate(source), self.settings.max_tokens, token_cache)
+        return read_model(name, checkpoint, self.settings.max_tokens, token_cache)
+
+    def _on_fleet(self) -> None:
+        """The workers serve other weights, sleep or wake, perhaps by another gateway's order."""
+        if self.loading is not None and isinstance(self.queue, RedisQueue):
+            self.loading.follow(asleep=self.queue.asleep)
 
     def _on_engine(self) -> None:
         if self.canaries is not None:

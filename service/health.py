@@ -31,6 +31,8 @@ _REMEMBERED_S = 2.0
 _PATIENCE_S = 10.0
 _PATIENCE_FACTOR = 5.0
 _A_DAY_MS = 86_400_000
+# For a model that is loaded into a running server, whose callers wait meanwhile.
+LEARNING_S = 600.0
 
 
 class _Call(TypedDict):
@@ -45,7 +47,7 @@ class Unhealthy(Exception):
 
 
 class Canaries:
-    """One small group a model, scored by the plain path at the start and by the served path ever after."""
+    """One small group a model, scored by the plain path when it is loaded and by the served path ever after."""
 
     def __init__(self, scoring: Scoring) -> None:
         self._scoring = scoring
@@ -55,34 +57,60 @@ class Canaries:
         self._failure: str | None = None
         self._failed = float("-inf")
         self._checking = asyncio.Lock()
+        # The patience of the check under way, and why there is to be none.
+        self._patience: asyncio.Timeout | None = None
+        self._paused: str | None = None
+
+    def pause(self, reason: str) -> None:
+        """Begin no check until `resume`, and give up the one under way."""
+        self._paused = reason
+        if self._patience is not None:
+            self._patience.reschedule(0.0)
+
+    def resume(self) -> None:
+        self._paused = None
+        self.forget()
 
     async def learn(self) -> None:
         """Compute what is expected of each model, and check it once. Raises Unhealthy."""
+        expected: dict[str, list[CandidateScore]] = {}
         for name in self._scoring.catalogue.models:
             try:
-                self._expected[name] = await self._scoring.oracle(_canary(self._scoring.catalogue.models[name]))
+                expected[name] = await self._scoring.oracle(_canary(self._scoring.catalogue.models[name]))
             except ServiceError as error:
                 raise Unhealthy(f"{name}: the canary could not be scored: {error}") from None
-        started = time.monotonic()
-        await self.check()
-        self._patience_s = _PATIENCE_S + _PATIENCE_FACTOR * (time.monotonic() - started)
+        async with self._checking:
+            before = self._expected, self._patience_s
+            self._expected, self._patience_s = expected, float("inf")
+            started = time.monotonic()
+            try:
+                await self._check_all()
+            except Unhealthy:
+                self._expected, self._patience_s = before
+                raise
+            self._patience_s = _PATIENCE_S + _PATIENCE_FACTOR * (time.monotonic() - started)
 
     async def check(self) -> None:
         """Raises Unhealthy. An answer is good for some seconds, so that probes cost next to nothing."""
         if not self._expected:
             raise Unhealthy("the models are still loading")
         async with self._checking:
+            if self._paused is not None:
+                raise Unhealthy(self._paused)
             if time.monotonic() - self._checked < _FRESH_S:
                 return
             if self._failure is not None and time.monotonic() - self._failed < _REMEMBERED_S:
                 raise Unhealthy(self._failure)
-            try:
-                for name, expected in self._expected.items():
-                    await self._check(name, expected)
-            except (Unhealthy, ServiceError) as error:
-                self._failure, self._failed = str(error), time.monotonic()
-                raise Unhealthy(self._failure) from None
-            self._checked = time.monotonic()
+            await self._check_all()
+
+    async def _check_all(self) -> None:
+        try:
+            for name, expected in self._expected.items():
+                await self._check(name, expected)
+        except (Unhealthy, ServiceError) as error:
+            self._failure, self._failed = str(error), time.monotonic()
+            raise Unhealthy(self._failure) from None
+        self._checked = time.monotonic()
 
     def forget(self) -> None:
         """The engine is another one now: what was known of the last counts for nothing."""
@@ -91,11 +119,14 @@ class Canaries:
 
     async def _check(self, name: str, expected: Sequence[CandidateScore]) -> None:
         try:
-            async with asyncio.timeout(self._patience_s):
+            async with asyncio.timeout(self._patience_s) as self._patience:
                 found = await self._scoring.served(_canary(self._scoring.catalogue.models[name]))
         except TimeoutError:
-            raise Unhealthy(f"{name}: the canary got no answer within {self._patience_s:.0f} s") from None
-        tolerance = _TOLERANCE[self._scoring.catalogue.provenance(self._scoring.catalogue.models[name]).dtype]
+            patience = f"{name}: the canary got no answer within {self._patience_s:.0f} s"
+            raise Unhealthy(self._paused or patience) from None
+        finally:
+            self._patience = None
+        tolerance = _TOLERANCE[self._scoring.catalogue.loaded[name].dtype]
         for one, other in zip(expected, found, strict=True):
             _compare(name, one, other, tolerance)
 

@@ -112,7 +112,7 @@ class Outcome:
 class Delivery:
     """Outcomes of a job as they become known; the job is done when each of its candidates has one.
 
-    `weights` is the digest that scored, empty where the queue knows of one alone.
+    `weights` is the digest of what scored, filled in by the queue.
     """
 
     job: str

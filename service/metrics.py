@@ -73,6 +73,10 @@ class Metrics:
         self.caches = CacheCollector()
         registry.register(self.caches)
         self.engine_restarts = Gauge("steelyard_engine_restarts", "Engine processes started again", registry=registry)
+        self.asleep = Gauge("steelyard_asleep", "1 while the models are asleep and groups wait", registry=registry)
+        self.reloads = Counter(
+            "steelyard_reloads", "Times that other weights were asked for", ["result"], registry=registry
+        )
 
     def watch_token_cache(self, cache: TokenCache) -> None:
         self._registry.register(_TokenCacheCollector(cache))

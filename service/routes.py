@@ -22,14 +22,12 @@ from service.scoring import Scoring
 from steelyard.schema import (
     CandidateScore,
     ErrorResponse,
-    ModelLimits,
     ScoredGroup,
     ScoreOutcomesRequest,
     ScoreOutcomesResponse,
     ScoreRequest,
     ScoreStepsRequest,
     ScoreStepsResponse,
-    ServedModel,
     ServedModels,
     StoredImage,
 )
@@ -57,24 +55,27 @@ def scoring_of(request: Request) -> Scoring:
 
 async def caller_of(request: Request) -> str:
     """Raises InvalidKey. Async only so that the framework does not spend a thread on it."""
-    return caller(request.headers.get("authorization"), gateway_of(request).settings.api_key)
+    settings = gateway_of(request).settings
+    return caller(request.headers.get("authorization"), settings.api_key and settings.api_key + settings.admin_key)
 
 
 Caller = Annotated[str, Depends(caller_of)]
 ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": ErrorResponse} for status in (401, 404, 408, 409, 413, 415, 422, 429, 500, 503, 504)
+    status: {"model": ErrorResponse} for status in (401, 403, 404, 408, 409, 413, 415, 422, 429, 500, 503, 504)
 }
 
 
-def _body(schema: dict[str, Any], media_type: str = "application/json") -> dict[str, Any]:
-    return {"requestBody": {"required": True, "content": {media_type: {"schema": schema}}}}
+def body_schema(
+    schema: dict[str, Any], media_type: str = "application/json", *, required: bool = True
+) -> dict[str, Any]:
+    return {"requestBody": {"required": required, "content": {media_type: {"schema": schema}}}}
 
 
 @router.post(
     "/score_steps",
     response_model=None,
     responses={200: {"model": ScoreStepsResponse}, **ERRORS},
-    openapi_extra=_body({"$ref": "#/components/schemas/ScoreStepsRequest"}),
+    openapi_extra=body_schema({"$ref": "#/components/schemas/ScoreStepsRequest"}),
     summary="Score every step of every candidate of one group",
 )
 async def score_steps(request: Request, name: Caller) -> Response:
@@ -85,7 +86,7 @@ async def score_steps(request: Request, name: Caller) -> Response:
     "/score_outcomes",
     response_model=None,
     responses={200: {"model": ScoreOutcomesResponse}, **ERRORS},
-    openapi_extra=_body({"$ref": "#/components/schemas/ScoreOutcomesRequest"}),
+    openapi_extra=body_schema({"$ref": "#/components/schemas/ScoreOutcomesRequest"}),
     summary="Score candidate answers to the same messages, or whole conversations",
 )
 async def score_outcomes(request: Request, name: Caller) -> Response:
@@ -96,7 +97,7 @@ async def score_outcomes(request: Request, name: Caller) -> Response:
     "/images",
     response_model=StoredImage,
     responses=ERRORS,
-    openapi_extra=_body({"type": "string", "format": "binary"}, "application/octet-stream"),
+    openapi_extra=body_schema({"type": "string", "format": "binary"}, "application/octet-stream"),
     summary="Store a picture under the hash of its bytes",
 )
 async def put_image(request: Request, _: Caller) -> StoredImage:
@@ -112,19 +113,7 @@ async def put_image(request: Request, _: Caller) -> StoredImage:
 
 @router.get("/models", response_model=ServedModels, responses=ERRORS, summary="The models served here")
 async def list_models(request: Request, _: Caller) -> ServedModels:
-    catalogue = scoring_of(request).catalogue
-    return ServedModels(
-        data=[
-            ServedModel(
-                name=model.name,
-                kind=model.kind,
-                family=model.family,
-                provenance=catalogue.provenance(model),
-                limits=ModelLimits(max_tokens=model.max_tokens, max_tiles=model.max_tiles),
-            )
-            for model in catalogue.models.values()
-        ]
-    )
+    return ServedModels(data=scoring_of(request).catalogue.served())
 
 
 @router.get("/health/live", summary="The process is up")
@@ -136,13 +125,17 @@ async def live() -> dict[str, str]:
 async def ready(request: Request) -> JSONResponse:
     gateway = gateway_of(request)
     try:
-        if gateway.canaries is None or gateway.scoring is None:
+        if gateway.canaries is None or gateway.scoring is None or gateway.loading is None:
             raise Unhealthy(gateway.progress)
         if gateway.scoring.draining:
             raise Unhealthy("the server is stopping")
+        if gateway.loading.reloading:
+            # Nothing can be said of the models, but those who call are answered.
+            return JSONResponse({"status": "reloading"})
         await gateway.canaries.check()
     except Unhealthy as error:
-        return JSONResponse({"status": "unavailable", "reason": str(error)}, 503, {"Retry-After": "2"})
+        status = "asleep" if gateway.loading is not None and gateway.loading.asleep else "unavailable"
+        return JSONResponse({"status": status, "reason": str(error)}, 503, {"Retry-After": "2"})
     return JSONResponse({"status": "ok"})
 
 

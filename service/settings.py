@@ -40,6 +40,9 @@ class Settings(BaseModel):
     queue: str = Field("memory", description="memory, or redis://HOST:PORT/DB, rediss://…, redis+sentinel://…")
     max_tokens: int | None = Field(None, ge=1, description="longest prompt scored; default 4 × max_position_embeddings")
     api_key: tuple[str, ...] = Field((), description="keys callers must bear, repeatable; none means open")
+    admin_key: tuple[str, ...] = Field(
+        (), description="keys that open every route, /admin/… too; repeatable; none closes /admin/…"
+    )
 
     max_body_bytes: int = Field(64 * MIB, ge=1024, description="largest request body")
     max_reading_bytes: int = Field(
@@ -104,7 +107,7 @@ class Settings(BaseModel):
                 raise ValueError(f"the name {name!r} is given twice")
         return models
 
-    @field_validator("api_key")
+    @field_validator("api_key", "admin_key")
     @classmethod
     def _keys_say_something(cls, keys: tuple[str, ...]) -> tuple[str, ...]:
         if any(not key.strip() for key in keys):

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from models.checkpoint import CheckpointError
-from service.engine_child import EngineStartError
 from service.memory import return_large_blocks
+from service.queue import EngineStartError
 from service.queue.redis_worker import OtherFleet
 from service.settings import SettingsError, read_settings
 from service.worker_loop import Worker

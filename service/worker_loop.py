@@ -9,16 +9,18 @@ from typing import Any, TypeVar
 
 from redis.exceptions import RedisError, ResponseError
 
-from models.checkpoint import locate, tokenizer_digest
+from models.checkpoint import locate
 from service.batching import ALONE_AFTER_DEATHS
 from service.configuration import engine_configuration
 from service.ending import end
 from service.hand import Hand
 from service.job import Job, Outcome
+from service.orders import Orders
 from service.queue import QueueUnavailable
 from service.queue.connection import AWAY, hide_password
+from service.queue.frames import EngineModelSource
 from service.queue.memory import Hooks, MemoryQueue
-from service.queue.redis_codec import Loaded, Result, Standing, result_of
+from service.queue.redis_codec import Result, result_of
 from service.queue.redis_worker import BEAT_S, Backoff, GivenUp, RedisWorker, Taken
 from service.settings import Settings
 from service.worker_metrics import WorkerMetrics
@@ -41,18 +43,29 @@ class Worker:
         self._on_beat = on_beat
         self._redis = RedisWorker(
             settings.queue,
+            list(settings.models),
             result_ms=int(settings.result_s * 1000),
             result_bytes=settings.result_bytes,
             steal_ms=settings.steal_ms,
         )
         self._hand = Hand(settings.batch_tokens)
-        self._directories = {name: locate(source).directory for name, source in settings.models.items()}
+        sources = tuple(
+            EngineModelSource(name, str(locate(source).directory)) for name, source in settings.models.items()
+        )
         self._local = MemoryQueue(
-            engine_configuration(settings, self._directories),
+            engine_configuration(settings, sources),
             settings.log_level,
             lambda: None,
             engine_module,
             hooks=Hooks(self._redis.blob, self._begin, self._blame),
+        )
+        self._orders = Orders(
+            self._redis,
+            self._local,
+            self._hand,
+            sources,
+            batch_invariant=settings.batch_invariant,
+            beat=self._say_alive,
         )
         self._metrics = WorkerMetrics()
         self._stopping = asyncio.Event()
@@ -63,6 +76,11 @@ class Worker:
     def name(self) -> str:
         """By which Redis knows it."""
         return self._redis.name
+
+    @property
+    def is_awake(self) -> bool:
+        """Whether it takes jobs."""
+        return self._orders.may_take
 
     def stop(self) -> None:
         """Take nothing more; what is in hand is finished, or given back when that takes too long."""
@@ -75,10 +93,12 @@ class Worker:
         if self._settings.metrics_port:
             self._metrics.serve(self._settings.host, self._settings.metrics_port)
         try:
-            await self._local.start()
-            await self._patiently(self._join)
+            # From the first second on, so that no order passes a worker by that is still loading.
+            loops = [asyncio.create_task(self._beat())]
+            await self._patiently(self._orders.start)
+            await self._patiently(self._say_alive)
             log.info("%s takes jobs from %s", self._redis.name, hide_password(self._settings.queue))
-            loops = [asyncio.create_task(self._beat()), asyncio.create_task(self._take())]
+            loops += [asyncio.create_task(self._take()), asyncio.create_task(self._orders.follow())]
             stopping = asyncio.create_task(self._stop_when_told())
             done, _ = await asyncio.wait((*loops, stopping), return_when=asyncio.FIRST_COMPLETED)
             stopping.cancel()
@@ -102,17 +122,21 @@ class Worker:
         await self._redis.close()
         await self._local.close()
 
-    async def _join(self) -> None:
-        await self._redis.beat(self._standing())
-        await self._redis.register(self._loaded(), generation=0)
+    async def _register(self) -> None:
+        if not self._orders.is_troubled:
+            await self._redis.register(self._orders.loaded(), self._orders.generation)
+
+    async def _say_alive(self) -> None:
+        await self._redis.beat(self._orders.standing())
+        await self._register()
 
     async def _beat(self) -> None:
         """Let the others know that this one lives, and put back what the dead had in hand."""
         backoff = Backoff()
         while True:
             try:
-                dead = await self._redis.beat(self._standing())
-                await self._redis.register(self._loaded(), generation=0)
+                dead = await self._redis.beat(self._orders.standing())
+                await self._register()
                 self._on_beat()
                 self._count()
                 await self._settle()
@@ -146,6 +170,10 @@ class Worker:
         while not self._stopping.is_set():
             self._hand.changed.clear()
             tokens, jobs = self._hand.room
+            if not self._orders.may_take:
+                # What the order was is found out by then; a beat brings the next.
+                await asyncio.sleep(_LISTEN_S)
+                continue
             if not tokens or not jobs:
                 await self._hand.changed.wait()
                 continue
@@ -176,7 +204,8 @@ class Worker:
             if one.job.deaths >= ALONE_AFTER_DEATHS:
                 await asyncio.gather(*self._running)
                 log.warning("job %s has seen %d workers die: it runs alone", one.job.id, one.job.deaths)
-                await self._local.renew()
+                await self._local.sleep()
+                await self._local.wake()
                 await self._run(one.job)
 
     async def _run(self, job: Job) -> None:
@@ -231,17 +260,8 @@ class Worker:
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
-    def _standing(self) -> Standing:
-        return Standing("awake", restarts=self._local.restarts, in_hand=len(self._hand))
-
     def _weights(self, model: str) -> str:
         return next(one.weights for one in self._local.models() if one.name == model)
-
-    def _loaded(self) -> list[Loaded]:
-        return [
-            Loaded(model, tokenizer_digest(self._directories[model.name]), self._settings.batch_invariant)
-            for model in self._local.models()
-        ]
 
 
 def _is_dead(outcome: Outcome) -> bool:

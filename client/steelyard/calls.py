@@ -1,7 +1,8 @@
 """Every call of the two clients as a script, from the caller's arguments to the answer."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from os import PathLike
 from typing import Literal
 
 from steelyard.errors import ConnectionFailed, InvalidPicture, TimedOut, Unavailable
@@ -20,7 +21,9 @@ from steelyard.retry import Retry
 from steelyard.schema import (
     Aggregate,
     ControlTokens,
+    Loaded,
     Priority,
+    ReloadRequest,
     ScoreOutcomesRequest,
     ScoreOutcomesResponse,
     ScoreStepsRequest,
@@ -161,6 +164,25 @@ class Calls(JobCalls):
         if failure is None or isinstance(failure, Unavailable | ConnectionFailed | TimedOut):
             return failure is None
         raise failure
+
+    def sleep(self) -> Script[Loaded]:
+        """Free the server's device; returns when its memory is free. Scoring calls are accepted, and wait.
+
+        This, `wake` and `reload` need the server's admin key as this client's key, and take as long as they take.
+        """
+        return self._sender.order("/admin/sleep", Loaded)
+
+    def wake(self) -> Script[Loaded]:
+        """Load the models again; returns when they score."""
+        return self._sender.order("/admin/wake", Loaded)
+
+    def reload(self, models: Mapping[str, str | PathLike[str]] | None = None) -> Script[Loaded]:
+        """Serve other weights: a folder on the server or `ORG/REPO@REVISION` for each name, the others read again.
+
+        Returns when they are served; on a server that is asleep, when the next `wake` is to load them.
+        """
+        request = build(ReloadRequest, models={name: str(source) for name, source in (models or {}).items()})
+        return self._sender.order("/admin/reload", Loaded, request.model_dump_json().encode())
 
 
 def _refer_all(album: Album, images: Sequence[PictureLike]) -> Script[list[str]]:

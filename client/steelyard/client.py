@@ -1,6 +1,7 @@
 """The two clients: each drives the same scripts, one for threads, the other for tasks."""
 
 import asyncio
+import contextlib
 import functools
 import inspect
 import threading
@@ -43,26 +44,26 @@ class _Locks(Generic[Lock]):
 
 
 def _blocking(
-    call: Callable[Concatenate[Calls, Parameters], Script[Result]],
+    call: Callable[Concatenate[Calls, Parameters], Script[Result]], *, permit: bool = True
 ) -> Callable[Concatenate["Client", Parameters], Result]:
-    """The call as a method that returns its result."""
+    """The call as a method that returns its result; without a permit it passes those that wait for theirs."""
 
     @functools.wraps(call)
     def method(client: "Client", /, *args: Parameters.args, **options: Parameters.kwargs) -> Result:
-        with client._permits:
+        with client._permits if permit else contextlib.nullcontext():
             return client._run(call(client._calls, *args, **options))
 
     return _documented(method, call)
 
 
 def _awaiting(
-    call: Callable[Concatenate[Calls, Parameters], Script[Result]],
+    call: Callable[Concatenate[Calls, Parameters], Script[Result]], *, permit: bool = True
 ) -> Callable[Concatenate["AsyncClient", Parameters], Coroutine[Any, Any, Result]]:
     """The call as a coroutine."""
 
     @functools.wraps(call)
     async def method(client: "AsyncClient", /, *args: Parameters.args, **options: Parameters.kwargs) -> Result:
-        async with client._permits:
+        async with client._permits if permit else contextlib.nullcontext():
             return await client._run(call(client._calls, *args, **options))
 
     return _documented(method, call)
@@ -112,6 +113,10 @@ class Client:
     job = _blocking(Calls.job)
     job_results = _blocking(Calls.job_results)
     cancel_job = _blocking(Calls.cancel_job)
+    # The calls that wait for a wake may hold all permits.
+    sleep = _blocking(Calls.sleep, permit=False)
+    wake = _blocking(Calls.wake, permit=False)
+    reload = _blocking(Calls.reload, permit=False)
 
     def close(self) -> None:
         """Close its connections; calls under way fail."""
@@ -186,6 +191,9 @@ class AsyncClient:
     job = _awaiting(Calls.job)
     job_results = _awaiting(Calls.job_results)
     cancel_job = _awaiting(Calls.cancel_job)
+    sleep = _awaiting(Calls.sleep, permit=False)
+    wake = _awaiting(Calls.wake, permit=False)
+    reload = _awaiting(Calls.reload, permit=False)
 
     async def aclose(self) -> None:
         """Close its connections; calls under way fail."""

@@ -8,6 +8,7 @@ SteelyardError
 ├── BadAnswer                   a success that this client cannot read
 └── ServiceError                an answer that is not a success: status, code, request_id, retry_after_s
     ├── InvalidRequest 422      invalid_request
+    │   └── CannotLoad          cannot_load
     ├── InvalidKey 401          invalid_key
     ├── NotAllowed 403          not_allowed
     ├── NotFound 404
@@ -83,6 +84,10 @@ class ServiceError(SteelyardError):
 
 class InvalidRequest(ServiceError):
     status, code = 422, "invalid_request"
+
+
+class CannotLoad(InvalidRequest):
+    code = "cannot_load"
 
 
 class InvalidKey(ServiceError):

@@ -11,7 +11,7 @@ from pydantic_core import PydanticSerializationError
 from steelyard.errors import InvalidCall
 from steelyard.exchange import Send
 from steelyard.pictures import Picture
-from steelyard.schema import ScoreRequest
+from steelyard.schema import ScoreRequest, WireRequest
 
 JSON = "application/json"
 _MISTAKES_NAMED = 3
@@ -22,9 +22,10 @@ _GRACE_S = 30.0
 _PICTURE_FIELDS = frozenset({"images", "url", "frames"})
 
 Request = TypeVar("Request", bound=ScoreRequest)
+Built = TypeVar("Built", bound=WireRequest)
 
 
-def build(kind: type[Request], /, **fields: object) -> Request:
+def build(kind: type[Built], /, **fields: object) -> Built:
     """Raises InvalidCall that names the fields at fault."""
     try:
         return kind.model_validate(fields)

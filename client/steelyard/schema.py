@@ -308,6 +308,21 @@ class JobFromUpload(WireRequest):
     upload: str = Field(pattern="^sha256:[0-9a-f]{64}$")
 
 
+class ReloadRequest(WireRequest):
+    """What to serve instead."""
+
+    models: dict[str, str] = Field(
+        {}, description="Served name → a folder on the server, or ORG/REPO@REVISION; the others are read again."
+    )
+
+
+class Loaded(Wire):
+    """The answer to an order: whether models are loaded, and which those are that were loaded last."""
+
+    status: Literal["asleep", "awake"]
+    models: list[ServedModel]
+
+
 class ErrorDetail(Wire):
     """Why a call was refused; `code` is stable, `message` is for people."""
 

@@ -1,5 +1,6 @@
 """Getting a request to the server: its pictures first, and once more after a 404 those that are gone."""
 
+import math
 import re
 from typing import Literal, TypeVar
 
@@ -8,7 +9,7 @@ from pydantic import BaseModel
 from steelyard.errors import BadAnswer, SteelyardError, UnknownImage
 from steelyard.exchange import Alone, Answer, Chance, Script, Send, exchange, failure_of, parse
 from steelyard.pictures import Album, Picture
-from steelyard.requests import post, with_contents
+from steelyard.requests import JSON, post, with_contents
 from steelyard.retry import Retry
 from steelyard.schema import ScoreRequest, StoredImage
 from steelyard.uploads import Uploads
@@ -72,6 +73,12 @@ class Sender:
         timeout_s = (_SHORT_S if self._timeout_s is None else self._timeout_s) + extra_s
         send = Send(method, path, timeout_s, content, media_type)
         return (yield from self._exchange(send, self._chance.clock()))
+
+    def order(self, path: str, response: type[Response], content: bytes = b"") -> Script[Response]:
+        """What came of a command, which may take minutes."""
+        timeout_s = math.inf if self._timeout_s is None else self._timeout_s
+        send = Send("POST", path, timeout_s, content, JSON if content else None)
+        return parse(response, (yield from self._exchange(send, self._chance.clock())))
 
     def ask_once(self, path: str) -> Script[SteelyardError | None]:
         """Why it did not go well, or None: without retries."""

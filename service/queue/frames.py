@@ -48,7 +48,7 @@ class Blob(msgspec.Struct, frozen=True, tag=True):
 
 
 class Stop(msgspec.Struct, frozen=True, tag=True):
-    """Finish nothing more and exit."""
+    """Deliver what is in the forward, begin nothing more, and exit."""
 
 
 class Loading(msgspec.Struct, frozen=True, tag=True):

@@ -38,7 +38,7 @@ class PipeSource:
         self._writing = threading.Lock()
         self._work: queue.SimpleQueue[ToEngine] = queue.SimpleQueue()
         self._blobs: queue.SimpleQueue[Blob | None] = queue.SimpleQueue()
-        self._stopped = False
+        self._stopped = self._gone = False
         threading.Thread(target=self._read, name="pipe", daemon=True).start()
 
     def configuration(self) -> Configure | None:
@@ -52,7 +52,7 @@ class PipeSource:
                 self._connection.sendall(pack_frame(frame))
         except OSError:
             # The gateway is gone: nobody is left to hear it, and the reader has seen it too.
-            self._stopped = True
+            self._stopped = self._gone = True
 
     def take(self, *, wait: bool) -> Intake | None:
         jobs: list[Job] = []
@@ -75,7 +75,8 @@ class PipeSource:
 
     def blob(self, digest: str) -> bytes | None:
         self.send(Fetch(digest))
-        while not self._stopped:
+        # Told to stop, it still finishes what it has begun.
+        while not self._gone:
             answer = self._blobs.get()
             if answer is None:
                 break
@@ -101,6 +102,7 @@ class PipeSource:
                     else:
                         self._work.put(frame)
         finally:
+            self._gone = True
             self._work.put(Stop())
             self._blobs.put(None)
 

@@ -19,17 +19,20 @@ from redis.exceptions import OutOfMemoryError, RedisError
 from service.ending import end
 from service.engine_counts import EngineCounts
 from service.job import Delivery, EngineModel, Job
-from service.queue import QueueFull, QueueUnavailable
+from service.queue import EngineDied, EngineStartError, QueueFull, QueueUnavailable
 from service.queue import redis_keys as keys
 from service.queue.connection import AWAY, Line, connect, disconnect, hide_password
+from service.queue.frames import EngineModelSource
 from service.queue.redis_codec import (
     Loaded,
     content_of,
     cost_of,
     delivery_of,
     pack_job,
+    pack_sources,
     unpack_loaded,
     unpack_result,
+    unpack_standing,
 )
 
 log = logging.getLogger(__name__)
@@ -42,6 +45,8 @@ _CHECK_S = 3.0
 _FIRST_BACKOFF_S, _LONGEST_BACKOFF_S = 0.05, 2.0
 # How long a submission may be tried again before the caller is told to come back.
 _PATIENCE_S = 4.0
+# How long workers may take to carry out an order: a large model loads for minutes.
+_ORDER_S, _LOOK_S = 900.0, 0.1
 _BLOB_BEYOND_MS = 3_600_000
 _BLOB_WITHOUT_DEADLINE_MS = 7 * 86_400_000
 # What each rank leaves free for those before it.
@@ -72,12 +77,20 @@ class _Awaited:
 class RedisQueue:
     """A Queue over Redis; the models are those that its workers have registered.
 
-    `expected` maps each served name to the digest of the tokeniser with which this gateway encodes for it.
+    `expected` maps each served name to the digest of the tokeniser with which this gateway encodes for it, `sources` is
+    what workers serve until the first reload. `on_models` is called when they serve other weights, sleep or wake.
     """
 
-    def __init__(self, options: RedisOptions, expected: Mapping[str, str], on_models: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        options: RedisOptions,
+        expected: Mapping[str, str],
+        on_models: Callable[[], None],
+        sources: Sequence[EngineModelSource] = (),
+    ) -> None:
         self._options = options
         self._expected = dict(expected)
+        self._sources = tuple(sources)
         self._on_models = on_models
         self._name = uuid.uuid4().hex[:12]
         self._line = Line(options.url)
@@ -85,6 +98,7 @@ class RedisQueue:
         self._awaited: dict[str, _Awaited] = {}
         self._loaded: dict[str, Loaded] = {}
         self._served: frozenset[str] = frozenset()
+        self.asleep = False
         self._load: dict[str, list[int]] = {}
         self._rate = _Rate()
         self._is_up = False
@@ -144,6 +158,53 @@ class RedisQueue:
                 del self._awaited[content]
                 if not reply.done():
                     self._run_aside(self._withdraw(content))
+
+    async def sleep(self) -> None:
+        """Returns when no worker holds the device's memory. Raises EngineStartError when one does not answer."""
+        await self._order({"asleep": "1"})
+
+    async def wake(self) -> None:
+        await self._order({"asleep": "0"})
+
+    async def reload(self, models: Sequence[EngineModelSource]) -> None:
+        """Jobs that wait are scored by the new weights: the tokeniser has to be the same.
+
+        The folders must be there on every worker's machine. Raises EngineStartError when one cannot load them, and has
+        all of them load those before.
+        """
+        before = self._sources
+        try:
+            await self._order({"sources": pack_sources(models)}, is_reload=True)
+        except EngineStartError:
+            with contextlib.suppress(EngineStartError):
+                await self._order({"sources": pack_sources(before)}, is_reload=True)
+            raise
+        self._sources = tuple(models)
+
+    async def _order(self, fields: Mapping[str, str | bytes], *, is_reload: bool = False) -> None:
+        """Returns when every worker that lives has carried it out. Raises EngineStartError."""
+        pairs = [word for pair in fields.items() for word in pair]
+        try:
+            version = await self._line.script("order", int(is_reload), *pairs)
+            # What is waited for happens in other processes.
+            async with asyncio.timeout(_ORDER_S):
+                obeyed = False
+                while not obeyed:
+                    await asyncio.sleep(_LOOK_S)
+                    obeyed = await self._is_obeyed(version)
+            await self._look_at_fleet()
+        except TimeoutError:
+            raise EngineDied(f"a worker has not answered in {_ORDER_S:.0f} s") from None
+        except AWAY:
+            raise EngineDied("Redis does not answer") from None
+
+    async def _is_obeyed(self, version: int) -> bool:
+        """Raises EngineStartError."""
+        standings = [unpack_standing(each) for each in await self._line.script("standings", *self._expected)]
+        for standing in standings:
+            if standing.version >= version and standing.trouble:
+                raise EngineStartError(standing.trouble)
+        return all(each.version >= version and each.state in ("awake", "asleep") for each in standings)
 
     async def claim(self, caller: str, given_id: str, fingerprint: bytes) -> bool:
         """Whether a caller's id is free or was used for the same body, at any gateway. Raises QueueUnavailable."""
@@ -293,12 +354,15 @@ class RedisQueue:
         missing = [name for name in names if name not in self._served]
         if missing and not self._ready.is_set():
             self.progress = f"no worker serves {', '.join(missing)} yet"
+        asleep = await self._line.call("HGET", keys.CONTROL, "asleep") == b"1"
         changed = {name: found[name] for name in self._served if self._loaded.get(name) != found[name]}
         self._loaded |= changed
         if not missing and not self._ready.is_set():
             self._ready.set()
-        elif changed and self._ready.is_set():
+        elif self._ready.is_set() and (changed or asleep != self.asleep):
+            self.asleep = asleep
             self._on_models()
+        self.asleep = asleep
 
     def _is_as_expected(self, name: str, loaded: Loaded) -> bool:
         if loaded.tokenizer == self._expected[name]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from service.job import Delivery, EngineModel, Job, Outcome
+from service.queue.frames import EngineModelSource
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -31,11 +32,13 @@ class Loaded(msgspec.Struct, frozen=True):
 class Standing(msgspec.Struct, frozen=True):
     """What a worker says of itself with each beat of its heart.
 
-    `state` is "loading", "awake", "asleep" or "drained"; `version` the last order that it has carried out.
+    `state` is "loading", "awake", "asleep" or "drained" (it has nothing in hand, and waits for others to be so too);
+    `version` is the last order that it has carried out, `generation` the one by which its weights were loaded.
     """
 
     state: str
     version: int = 0
+    generation: int = 0
     trouble: str = ""
     restarts: int = 0
     in_hand: int = 0
@@ -45,6 +48,7 @@ _encoder = msgspec.msgpack.Encoder()
 _job = msgspec.msgpack.Decoder(Job)
 _result = msgspec.msgpack.Decoder(Result)
 _loaded = msgspec.msgpack.Decoder(Loaded)
+_sources = msgspec.msgpack.Decoder(tuple[EngineModelSource, ...])
 _standing = msgspec.msgpack.Decoder(Standing)
 
 
@@ -79,6 +83,14 @@ def pack(value: Loaded | Standing) -> bytes:
 
 def unpack_loaded(body: bytes) -> Loaded:
     return _loaded.decode(body)
+
+
+def pack_sources(sources: Sequence[EngineModelSource]) -> bytes:
+    return _encoder.encode(list(sources))
+
+
+def unpack_sources(body: bytes) -> tuple[EngineModelSource, ...]:
+    return _sources.decode(body)
 
 
 def unpack_standing(body: bytes) -> Standing:

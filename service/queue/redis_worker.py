@@ -16,7 +16,15 @@ from redis.exceptions import RedisError, ResponseError
 from service.job import Job
 from service.queue import redis_keys as keys
 from service.queue.connection import AWAY, Line, connect, disconnect
-from service.queue.redis_codec import Loaded, Result, Standing, pack, pack_result, unpack_job
+from service.queue.redis_codec import (
+    Loaded,
+    Result,
+    Standing,
+    pack,
+    pack_result,
+    unpack_job,
+    unpack_standing,
+)
 
 log = logging.getLogger(__name__)
 
@@ -53,12 +61,12 @@ class GivenUp:
 class RedisWorker:
     """One worker, known to Redis by a name of its own. Every verb raises one of AWAY when Redis is away."""
 
-    def __init__(self, url: str, *, result_ms: int, result_bytes: int, steal_ms: int) -> None:
+    def __init__(self, url: str, models: Sequence[str], *, result_ms: int, result_bytes: int, steal_ms: int) -> None:
         self.name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
         self._line = Line(url)
         self._bell = connect(url)
         self._result_ms, self._result_bytes, self._steal_ms = result_ms, result_bytes, steal_ms
-        self._models: tuple[str, ...] = ()
+        self._models = tuple(models)
         self._leased: dict[str, list[int]] = {}
         self._silent_since: dict[str, float] = {}
         self._turn = 0
@@ -77,9 +85,17 @@ class RedisWorker:
         pairs = zip(found[::2], found[1::2], strict=True) if isinstance(found, list) else found.items()
         return {name.decode(): value for name, value in pairs}
 
+    async def is_served(self, generation: int, models: Sequence[str]) -> bool:
+        """Whether workers that live serve what the last reload loaded."""
+        found = [await self._line.call("HGET", keys.fleet(model), "generation") for model in models]
+        return all(each is not None and int(each) == generation for each in found)
+
+    async def standings(self) -> list[Standing]:
+        """What the living workers of this one's models say of themselves."""
+        return [unpack_standing(each) for each in await self._line.script("standings", *self._models)]
+
     async def register(self, loaded: Sequence[Loaded], generation: int) -> None:
         """Say what this worker serves, which makes its streams. Raises OtherFleet."""
-        self._models = tuple(one.model.name for one in loaded)
         for one in loaded:
             name = one.model.name
             known = await self._line.script(
@@ -93,9 +109,9 @@ class RedisWorker:
 
     async def beat(self, standing: Standing) -> list[str]:
         """Live on, renew leases, claim free shards. Returns the workers that are dead for certain."""
-        times = (_ALIVE_MS, _LEASE_MS)
+        limits = (_ALIVE_MS, _LEASE_MS, keys.SHARDS, self._result_bytes)
         ordered, silent, *shards = await self._line.script(
-            "beat", self.name, pack(standing), *times, keys.SHARDS, self._result_bytes, *self._models
+            "beat", self.name, pack(standing), *limits, int(standing.state == "awake"), *self._models
         )
         self.ordered = int(ordered)
         self._leased = dict(zip(self._models, shards, strict=True))

@@ -31,6 +31,7 @@ def test_without_a_model_one_of_each_family_is_served() -> None:
         ([], {"STEELYARD_PORT": "-1"}, "STEELYARD_PORT"),
         ([], {"STEELYARD_API_KEY": ""}, "STEELYARD_API_KEY"),
         (["--api-key", ""], {}, "--api-key"),
+        (["--admin-key", " "], {}, "--admin-key"),
         (["--model", "nameless"], {}, "'nameless'"),
         (["--model", "a=/x", "--model", "a=/y"], {}, "twice"),
         (["--device", "tpu"], {}, "--device"),

@@ -66,7 +66,8 @@ async def listening(
 ) -> AsyncIterator[RedisQueue]:
     """A gateway's end, once a worker has registered."""
     options = RedisOptions(server.url, tokens, replay_ms, reuse)
-    queue = RedisQueue(options, {"prm": tokenizer_digest(DEMO)}, lambda: None)
+    sources = (EngineModelSource("prm", str(DEMO)),)
+    queue = RedisQueue(options, {"prm": tokenizer_digest(DEMO)}, lambda: None, sources)
     await asyncio.wait_for(queue.start(), PATIENCE_S)
     try:
         yield queue
