@@ -35,7 +35,6 @@ def test_without_a_model_one_of_each_family_is_served() -> None:
         (["--model", "nameless"], {}, "'nameless'"),
         (["--model", "a=/x", "--model", "a=/y"], {}, "twice"),
         (["--device", "tpu"], {}, "--device"),
-        (["--queue", "redis://localhost"], {}, "not in this version"),
         (["--queue", "carrier-pigeon"], {}, "carrier-pigeon"),
         (["--max-body-bytes", "0"], {}, "--max-body-bytes"),
     ],
