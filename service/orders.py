@@ -38,7 +38,6 @@ class Orders:
     ) -> None:
         self._redis, self._local, self._hand, self._beat = redis, local, hand, beat
         self._batch_invariant = batch_invariant
-        self._sources = sources
         self._tokenizers = _tokenizers(sources)
         self._state, self._version, self._trouble = "loading", 0, ""
         # Of what is loaded, and of what the next wake loads.
@@ -49,9 +48,9 @@ class Orders:
         return self._state == "awake" and self._version == self._redis.ordered
 
     @property
-    def is_troubled(self) -> bool:
-        """Whether an order could not be carried out: others may serve something else until the next one."""
-        return bool(self._trouble)
+    def is_settled(self) -> bool:
+        """Whether what is loaded is what was ordered last; in between, some have the new weights and some the old."""
+        return self._state in ("awake", "asleep") and self.generation == self._next_generation
 
     def standing(self) -> Standing:
         return Standing(
@@ -68,16 +67,13 @@ class Orders:
         Raises EngineStartError and CheckpointError.
         """
         orders = await self._redis.orders()
+        # Nothing is loaded before it is known what.
+        await self._local.sleep()
         generation = int(orders.get("generation", b"0"))
-        if generation and await self._redis.is_served(generation, [source.name for source in self._sources]):
+        if generation and await self._redis.is_served(generation):
             await self._adopt(unpack_sources(orders["sources"]), generation)
         self._version = int(orders.get("version", b"0"))
-        if orders.get("asleep") == b"1":
-            await self._local.sleep()
-            self._state = "asleep"
-        else:
-            await self._local.start()
-            self._state, self.generation = "awake", self._next_generation
+        await self._sleep_or_wake(is_asleep=orders.get("asleep") == b"1")
 
     async def follow(self) -> None:
         """For ever."""
@@ -110,8 +106,13 @@ class Orders:
             await self._local.sleep()
             self._state = "asleep"
             log.info("asleep: the device's memory is free")
-        elif not is_asleep and self._state == "asleep":
-            await self._local.wake()
+        elif not is_asleep and self._state != "awake":
+            before, self._state = self._state, "loading"
+            try:
+                await self._local.wake()
+            except EngineStartError:
+                self._state = before
+                raise
             self._state, self.generation = "awake", self._next_generation
             log.info("awake")
 
@@ -146,7 +147,6 @@ class Orders:
         if tokenizers != self._tokenizers:
             raise EngineStartError("the tokeniser is another one, and jobs are waiting in the old one's tokens")
         await self._local.reload(sources)
-        self._sources = sources
 
 
 def _tokenizers(sources: tuple[EngineModelSource, ...]) -> dict[str, str]:

@@ -123,7 +123,7 @@ class Worker:
         await self._local.close()
 
     async def _register(self) -> None:
-        if not self._orders.is_troubled:
+        if self._orders.is_settled:
             await self._redis.register(self._orders.loaded(), self._orders.generation)
 
     async def _say_alive(self) -> None:

@@ -85,9 +85,9 @@ class RedisWorker:
         pairs = zip(found[::2], found[1::2], strict=True) if isinstance(found, list) else found.items()
         return {name.decode(): value for name, value in pairs}
 
-    async def is_served(self, generation: int, models: Sequence[str]) -> bool:
+    async def is_served(self, generation: int) -> bool:
         """Whether workers that live serve what the last reload loaded."""
-        found = [await self._line.call("HGET", keys.fleet(model), "generation") for model in models]
+        found = [await self._line.call("HGET", keys.fleet(model), "generation") for model in self._models]
         return all(each is not None and int(each) == generation for each in found)
 
     async def standings(self) -> list[Standing]:
@@ -109,10 +109,8 @@ class RedisWorker:
 
     async def beat(self, standing: Standing) -> list[str]:
         """Live on, renew leases, claim free shards. Returns the workers that are dead for certain."""
-        limits = (_ALIVE_MS, _LEASE_MS, keys.SHARDS, self._result_bytes)
-        ordered, silent, *shards = await self._line.script(
-            "beat", self.name, pack(standing), *limits, int(standing.state == "awake"), *self._models
-        )
+        limits = (_ALIVE_MS, _LEASE_MS, _FLEET_MS, keys.SHARDS, self._result_bytes)
+        ordered, silent, *shards = await self._line.script("beat", self.name, pack(standing), *limits, *self._models)
         self.ordered = int(ordered)
         self._leased = dict(zip(self._models, shards, strict=True))
         now = time.monotonic()

@@ -448,8 +448,8 @@ def absent_device(_: Path) -> list[str]:
     return ["--device", "cuda"]
 
 
-def future_option(_: Path) -> list[str]:
-    return ["--queue", "redis://localhost"]
+def strange_queue(_: Path) -> list[str]:
+    return ["--queue", "carrier://pigeon"]
 
 
 @pytest.mark.parametrize(
@@ -463,7 +463,7 @@ def future_option(_: Path) -> list[str]:
         (truncated_weights, ".safetensors"),
         (unknown_option, "--prot"),
         (bad_value, "--batch-tokens"),
-        (future_option, "--queue"),
+        (strange_queue, "--queue"),
         pytest.param(
             absent_device, "--device", marks=pytest.mark.skipif(Path("/dev/nvidia0").exists(), reason="there is a GPU")
         ),

@@ -1,10 +1,11 @@
--- ARGV: worker, what it says of itself, its time to live, that of leases, shards, budget of results, whether it takes
---       jobs, then its models.
+-- ARGV: worker, what it says of itself, its time to live, that of leases, that of what the fleet has loaded, shards,
+--       budget of results, then its models.
 -- Answers {control version, workers that are silent, shards leased of the first model, of the second …}.
-local me, ttl, lease_ttl, shards = ARGV[1], ARGV[3], ARGV[4], tonumber(ARGV[5])
+local me, ttl, lease_ttl, shards = ARGV[1], ARGV[3], ARGV[4], tonumber(ARGV[6])
 redis.call('SET', P .. 'worker:' .. me, ARGV[2], 'PX', ttl)
 redis.call('SADD', P .. 'workers', me)
-sweep(now_ms(), tonumber(ARGV[6]), 2000)
+sweep(now_ms(), tonumber(ARGV[7]), 2000)
+local state = state_of(ARGV[2])
 
 local silent = {}
 for _, worker in ipairs(redis.call('SMEMBERS', P .. 'workers')) do
@@ -14,12 +15,13 @@ local answer = {redis.call('HGET', P .. 'control', 'version') or '0', silent}
 
 for i = 8, #ARGV do
   local model = ARGV[i]
+  if state ~= 'loading' then redis.call('PEXPIRE', P .. 'fleet:' .. model, ARGV[5]) end
   redis.call('SADD', P .. 'workers:' .. model, me)
   local alive = 0
   for _, worker in ipairs(redis.call('SMEMBERS', P .. 'workers:' .. model)) do
     if is_alive('worker', worker) then alive = alive + 1 end
   end
-  local share = ARGV[7] == '1' and math.ceil(shards / math.max(1, alive)) or 0
+  local share = state == 'awake' and math.ceil(shards / math.max(1, alive)) or 0
   local mine, free = {}, {}
   for shard = 0, shards - 1 do
     local owner = redis.call('GET', P .. 'lease:' .. model .. ':' .. shard)

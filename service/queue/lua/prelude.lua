@@ -12,6 +12,11 @@ local function is_alive(kind, id)
   return redis.call('EXISTS', P .. kind .. ':' .. id) == 1
 end
 
+-- Of what a worker says of itself: msgpack of `redis_codec.Standing`.
+local function state_of(standing)
+  return cmsgpack.unpack(standing).state
+end
+
 -- A worker that finds nothing waits at its bell; one stroke is enough however many jobs have come.
 local function ring(worker)
   local bell = P .. 'bell:' .. worker

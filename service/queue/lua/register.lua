@@ -5,10 +5,15 @@ local key = P .. 'fleet:' .. model
 local known = redis.call('HMGET', key, 'generation', 'loaded')
 if known[1] and known[2] ~= loaded and tonumber(known[1]) >= generation then
   for _, worker in ipairs(redis.call('SMEMBERS', P .. 'workers:' .. model)) do
-    if worker ~= me and is_alive('worker', worker) then return known[2] end
+    local standing = redis.call('GET', P .. 'worker:' .. worker)
+    -- One that is still loading may be about to bring the same as this one.
+    if worker ~= me and standing and state_of(standing) ~= 'loading' then return known[2] end
   end
 end
 redis.call('HSET', key, 'generation', generation, 'loaded', loaded)
 redis.call('PEXPIRE', key, ARGV[5])
-for i = 6, #ARGV do redis.pcall('XGROUP', 'CREATE', ARGV[i], 'workers', '0', 'MKSTREAM') end
+-- They are made together.
+if redis.call('EXISTS', ARGV[#ARGV]) == 0 then
+  for i = 6, #ARGV do redis.pcall('XGROUP', 'CREATE', ARGV[i], 'workers', '0', 'MKSTREAM') end
+end
 return ''

@@ -102,6 +102,21 @@ async def test_a_worker_that_comes_after_a_reload_serves_what_the_others_serve(
         await queue.reload([other])
         async with working(server) as late:
             await until(lambda: late.is_awake, "the late worker")
+            assert len(engines()) == 2
             asked = (deliveries_of(queue, job("a", SLOW, 300 + n)) for n in range(12))
             found = [delivery for deliveries in await asyncio.gather(*asked) for delivery in deliveries]
         assert {delivery.weights for delivery in found} == {f"sha256:{other.directory}"}
+
+
+async def test_a_new_fleet_may_serve_other_weights_as_soon_as_the_old_one_has_gone(
+    server: Server, other: EngineModelSource
+) -> None:
+    async with working(server) as old:
+        await until(lambda: old.is_awake, "the old worker")
+    model = (f"prm={other.directory}",)
+    async with working(server, model=model) as one, working(server, model=model) as two:
+        await until(lambda: one.is_awake and two.is_awake, "the new workers")
+        async with listening(server) as queue:
+            (served,) = queue.models()
+            assert served.weights == f"sha256:{other.directory}"
+            assert halves(await outcomes_of(queue, job("a", 2))) == [1]
