@@ -11,7 +11,7 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as Gone
-from redis.exceptions import MasterDownError, NoScriptError, ReadOnlyError, RedisError
+from redis.exceptions import MasterDownError, NoScriptError, OutOfMemoryError, ReadOnlyError, RedisError
 from redis.exceptions import TimeoutError as Silent
 from redis.retry import Retry as BlockingRetry
 from redis.sentinel import Sentinel as BlockingSentinel
@@ -19,8 +19,9 @@ from redis.sentinel import Sentinel as BlockingSentinel
 from service.ending import end
 from service.queue.redis_keys import script_texts
 
-# Redis is away, or is about to be another one: the same command may be sent again, for every script can be repeated.
-AWAY = (Gone, Silent, MasterDownError, ReadOnlyError, OSError)
+# Redis is away, is about to be another one, or has no memory left for now: the same command may be sent again, for
+# every script can be repeated.
+AWAY = (Gone, Silent, MasterDownError, ReadOnlyError, OutOfMemoryError, OSError)
 
 _SOCKET_S = 5.0
 _SENTINEL_PORT = 26379

@@ -14,9 +14,11 @@ from typing import cast
 import psutil
 import pytest
 
+from service.job import Job, Outcome
 from service.queue import QueueFull, QueueUnavailable
 from service.queue import redis_keys as keys
-from service.queue.redis_worker import OtherFleet
+from service.queue.redis import RedisQueue
+from service.queue.redis_worker import BEAT_S, OtherFleet
 from service.worker_loop import Worker
 from tests.service.queue.backends import (
     ENGINE,
@@ -64,6 +66,16 @@ def names(server: Server, pattern: str) -> list[str]:
 
 def count(server: Server, pattern: str) -> int:
     return len(names(server, pattern))
+
+
+async def accepted(queue: RedisQueue, asked: Job) -> list[Outcome]:
+    """As soon as the queue takes it."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            try:
+                return await outcomes_of(queue, asked)
+            except QueueUnavailable:
+                await asyncio.sleep(0.1)
 
 
 class TestOnceOnly:
@@ -222,14 +234,7 @@ class TestRedisItself:
                 await outcomes_of(queue, job("a", 2))
             server.start()
 
-            async def accepted() -> list[float]:
-                while True:
-                    try:
-                        return halves(await outcomes_of(queue, job("a", 2)))
-                    except QueueUnavailable:
-                        await asyncio.sleep(0.1)
-
-            assert await asyncio.wait_for(accepted(), PATIENCE_S) == [1]
+            assert halves(await accepted(queue, job("a", 2))) == [1]
 
     async def test_too_much_is_refused_and_urgent_groups_keep_a_share(self, server: Server) -> None:
         async with working(server), listening(server, tokens=100) as queue:
@@ -278,3 +283,16 @@ class TestRedisItself:
                 assert len(taken) > 10
             assert [halves(await each) for each in waiting] == [[150 + n / 2] for n in range(20)]
             await busy
+
+    async def test_workers_outlive_a_redis_without_memory(self, server: Server) -> None:
+        async with working(server), listening(server, reuse=False) as queue:
+            slow = asyncio.create_task(outcomes_of(queue, job("slow", SLOW)))
+            await until(lambda: count(server, "hand:*"), "a job in hand")
+            with closing(server.client()) as client:
+                client.config_set("maxmemory", "1")
+                await asyncio.sleep(3 * BEAT_S)
+                with pytest.raises(QueueUnavailable):
+                    await outcomes_of(queue, job("refused", 2))
+                client.config_set("maxmemory", "0")
+            assert halves(await slow) == [SLOW / 2]
+            assert halves(await accepted(queue, job("after", 4))) == [2]
