@@ -34,7 +34,7 @@ class Orders:
         sources: tuple[EngineModelSource, ...],
         *,
         batch_invariant: bool,
-        beat: Callable[[], Awaitable[None]],
+        beat: Callable[[], Awaitable[object]],
     ) -> None:
         self._redis, self._local, self._hand, self._beat = redis, local, hand, beat
         self._batch_invariant = batch_invariant
@@ -53,9 +53,7 @@ class Orders:
         return self._state in ("awake", "asleep") and self.generation == self._next_generation
 
     def standing(self) -> Standing:
-        return Standing(
-            self._state, self._version, self.generation, self._trouble, self._local.restarts, len(self._hand)
-        )
+        return Standing(self._state, self._version, self.generation, self._trouble)
 
     def loaded(self) -> list[Loaded]:
         """Empty before the first models are loaded."""

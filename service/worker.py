@@ -36,9 +36,7 @@ def main(arguments: list[str]) -> int:
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         asyncio.run(run_until_told(lambda: Worker(settings, ALIVE_FILE.touch)))
-    except OSError as error:
-        return _stop(f"--metrics-port {settings.metrics_port}: {error}")
-    except (CheckpointError, EngineStartError, OtherFleet) as error:
+    except (CheckpointError, EngineStartError, OtherFleet, SettingsError) as error:
         return _stop(str(error))
     return 0
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from redis.exceptions import RedisError, ResponseError
 
 from models.checkpoint import locate
+from service.backoff import Backoff
 from service.batching import ALONE_AFTER_DEATHS
 from service.configuration import engine_configuration
 from service.ending import end
@@ -21,7 +22,7 @@ from service.queue.connection import AWAY, hide_password
 from service.queue.frames import EngineModelSource
 from service.queue.memory import Hooks, MemoryQueue
 from service.queue.redis_codec import Result, result_of
-from service.queue.redis_worker import BEAT_S, Backoff, GivenUp, RedisWorker, Taken
+from service.queue.redis_worker import BEAT_S, GivenUp, RedisWorker, Taken
 from service.settings import Settings
 from service.worker_metrics import WorkerMetrics
 
@@ -88,7 +89,7 @@ class Worker:
         self._hand.changed.set()
 
     async def run(self) -> None:
-        """Until it is told to stop. Raises EngineStartError, OtherFleet, and OSError for a metrics port in use."""
+        """Until it is told to stop. Raises EngineStartError, OtherFleet, and SettingsError for a port in use."""
         loops: list[asyncio.Task[None]] = []
         if self._settings.metrics_port:
             self._metrics.serve(self._settings.host, self._settings.metrics_port)
@@ -122,21 +123,19 @@ class Worker:
         await self._redis.close()
         await self._local.close()
 
-    async def _register(self) -> None:
+    async def _say_alive(self) -> list[str]:
+        """Returns the workers that are dead for certain."""
+        dead = await self._redis.beat(self._orders.standing())
         if self._orders.is_settled:
             await self._redis.register(self._orders.loaded(), self._orders.generation)
-
-    async def _say_alive(self) -> None:
-        await self._redis.beat(self._orders.standing())
-        await self._register()
+        return dead
 
     async def _beat(self) -> None:
         """Let the others know that this one lives, and put back what the dead had in hand."""
         backoff = Backoff()
         while True:
             try:
-                dead = await self._redis.beat(self._orders.standing())
-                await self._register()
+                dead = await self._say_alive()
                 self._on_beat()
                 self._count()
                 await self._settle()

@@ -3,6 +3,7 @@
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
 from service.cache_metrics import CacheCollector
+from service.settings import SettingsError
 
 
 class WorkerMetrics:
@@ -19,5 +20,8 @@ class WorkerMetrics:
         self.engine_restarts = Gauge("steelyard_engine_restarts", "Engine processes started again", registry=registry)
 
     def serve(self, host: str, port: int) -> None:
-        """Raises OSError when it cannot listen there."""
-        start_http_server(port, host, self._registry)
+        """Raises SettingsError when it cannot listen there."""
+        try:
+            start_http_server(port, host, self._registry)
+        except OSError as error:
+            raise SettingsError(f"--metrics-port {port}: cannot listen on {host}: {error.strerror}") from None

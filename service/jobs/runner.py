@@ -10,6 +10,7 @@ import logging
 import random
 from itertools import count
 
+from service.ending import end
 from service.errors import InternalError, Overloaded, ServiceError, Unavailable
 from service.jobs.lines import read_line
 from service.jobs.scoring import Answer, Score
@@ -21,7 +22,6 @@ log = logging.getLogger(__name__)
 # How soon a runner sees what another gateway was given, or what a dead one has left.
 _LOOK_S = 1.0
 _RENEWALS = 3
-_INSIST_S = 0.1
 _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 10.0
 
@@ -53,13 +53,9 @@ class Runner:
 
     async def abandon(self) -> set[Place]:
         """Stop at once, as a death would: the leases run on. Returns what was held."""
-        held: set[Place] = set()
-        # Once is not enough: a cancellation that arrives while the Redis client connects may get lost in it.
-        while tasks := [task for task in (*self._loops, *self._held.values()) if not task.done()]:
-            held |= self._held.keys()
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks, timeout=_INSIST_S)
+        await end(self._loops)
+        held = {*self._held}
+        await end([*self._held.values()])
         return held
 
     async def _take(self) -> None:

@@ -16,6 +16,7 @@ from typing import cast
 
 from redis.exceptions import OutOfMemoryError, RedisError
 
+from service.backoff import Backoff
 from service.ending import end
 from service.engine_counts import EngineCounts
 from service.job import Delivery, EngineModel, Job
@@ -42,7 +43,6 @@ _GATEWAY_MS = 30_000
 _BEAT_S = 1.0
 # Who waits longer than this asks for the stored result: the reply may have been lost.
 _CHECK_S = 3.0
-_FIRST_BACKOFF_S, _LONGEST_BACKOFF_S = 0.05, 2.0
 # How long a submission may be tried again before the caller is told to come back.
 _PATIENCE_S = 4.0
 # How long workers may take to carry out an order: a large model loads for minutes.
@@ -141,17 +141,15 @@ class RedisQueue:
     async def submit(self, job: Job, blobs: Mapping[str, bytes]) -> AsyncGenerator[Delivery, None]:
         self._check_open(job.model)
         content = content_of(job, self._loaded[job.model].model.weights)
-        awaited = self._awaited.setdefault(
-            content, _Awaited(job, pack_job(job, content), blobs, since=time.monotonic())
-        )
+        awaited = self._awaited.get(content)
+        if awaited is None:
+            awaited = self._awaited[content] = _Awaited(job, pack_job(job, content), blobs, since=time.monotonic())
         reply: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         awaited.replies.append(reply)
         try:
             answer = await self._enqueue(content, awaited, job)
             payload = answer if isinstance(answer, bytes) else await reply
-            result = unpack_result(payload)
-            delivery = delivery_of(result, job.id, is_charged=answer == "queued")
-            yield dataclasses.replace(delivery, weights=result.weights)
+            yield delivery_of(unpack_result(payload), job.id, is_charged=answer == "queued")
         finally:
             awaited.replies.remove(reply)
             if not awaited.replies:
@@ -242,17 +240,16 @@ class RedisQueue:
     async def _enqueue(self, content: str, awaited: _Awaited, job: Job) -> str | bytes:
         """ "queued", "joined", or the payload of a stored result. Raises QueueUnavailable and QueueFull."""
         deadline = time.monotonic() + _PATIENCE_S
-        backoff_s = _FIRST_BACKOFF_S
+        backoff = Backoff()
         while True:
             try:
                 return await self._submit(content, awaited, job)
             except OutOfMemoryError:
                 raise QueueFull("Redis has no memory left", 30) from None
             except AWAY as error:
-                if time.monotonic() + backoff_s > deadline:
+                if time.monotonic() + backoff.next_s > deadline:
                     raise QueueUnavailable(f"Redis does not answer: {type(error).__name__}") from None
-                await asyncio.sleep(backoff_s)
-                backoff_s = min(2 * backoff_s, _LONGEST_BACKOFF_S)
+                await backoff.wait()
 
     async def _submit(self, content: str, awaited: _Awaited, job: Job) -> str | bytes:
         left_ms = -1 if job.deadline is None else max(0, int((job.deadline - time.monotonic()) * 1000))
@@ -293,6 +290,7 @@ class RedisQueue:
     async def _listen(self) -> None:
         """Hand out what workers send to this gateway."""
         last: bytes | str = "0"
+        backoff = Backoff()
         while True:
             try:
                 found = cast(
@@ -300,8 +298,9 @@ class RedisQueue:
                     await self._listening.xread({keys.replies(self._name): last}, count=512, block=1000),
                 )
             except (*AWAY, RedisError):
-                await asyncio.sleep(_FIRST_BACKOFF_S)
+                await backoff.wait()
                 continue
+            backoff = Backoff()
             for _, entries in found or ():
                 for entry, fields in entries:
                     last = entry
@@ -320,7 +319,7 @@ class RedisQueue:
 
     async def _tend(self) -> None:
         """Stay known to Redis, know its workers, and look for what was lost on the way."""
-        backoff_s, checked = _FIRST_BACKOFF_S, 0.0
+        backoff, checked, was_told = Backoff(), 0.0, False
         while True:
             try:
                 await self._line.call("SET", keys.gateway(self._name), "1", "PX", _GATEWAY_MS)
@@ -330,14 +329,13 @@ class RedisQueue:
                     checked = time.monotonic()
                 if not self._is_up:
                     log.info("Redis answers at %s", hide_password(self._options.url))
-                self._is_up, backoff_s = True, _FIRST_BACKOFF_S
+                self._is_up, backoff, was_told = True, Backoff(), False
                 await asyncio.sleep(_BEAT_S if self._ready.is_set() else _BEAT_S / 10)
             except (*AWAY, RedisError) as error:
-                if self._is_up or backoff_s == _FIRST_BACKOFF_S:
+                if not was_told:
                     log.error("Redis does not answer: %s", error)
-                self._is_up = False
-                await asyncio.sleep(backoff_s)
-                backoff_s = min(2 * backoff_s, _LONGEST_BACKOFF_S)
+                self._is_up, was_told = False, True
+                await backoff.wait()
 
     async def _look_at_fleet(self) -> None:
         names = list(self._expected)
@@ -357,12 +355,12 @@ class RedisQueue:
         asleep = await self._line.call("HGET", keys.CONTROL, "asleep") == b"1"
         changed = {name: found[name] for name in self._served if self._loaded.get(name) != found[name]}
         self._loaded |= changed
-        if not missing and not self._ready.is_set():
-            self._ready.set()
-        elif self._ready.is_set() and (changed or asleep != self.asleep):
-            self.asleep = asleep
-            self._on_models()
+        is_news = self._ready.is_set() and (bool(changed) or asleep != self.asleep)
         self.asleep = asleep
+        if is_news:
+            self._on_models()
+        if not missing:
+            self._ready.set()
 
     def _is_as_expected(self, name: str, loaded: Loaded) -> bool:
         if loaded.tokenizer == self._expected[name]:

@@ -40,8 +40,6 @@ class Standing(msgspec.Struct, frozen=True):
     version: int = 0
     generation: int = 0
     trouble: str = ""
-    restarts: int = 0
-    in_hand: int = 0
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -118,6 +116,7 @@ def delivery_of(result: Result, job: str, *, is_charged: bool) -> Delivery:
         tiles=result.tiles if is_charged else 0,
         queue_ms=result.queue_ms if is_charged else 0.0,
         forward_ms=result.forward_ms if is_charged else 0.0,
+        weights=result.weights,
     )
 
 

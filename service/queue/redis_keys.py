@@ -38,10 +38,6 @@ def bell(worker: str) -> str:
     return f"{PREFIX}bell:{worker}"
 
 
-def worker(name: str) -> str:
-    return f"{PREFIX}worker:{name}"
-
-
 def gateway(name: str) -> str:
     return f"{PREFIX}gateway:{name}"
 

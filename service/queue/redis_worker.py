@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
 import os
 import socket
 import time
@@ -13,6 +12,7 @@ from typing import cast
 
 from redis.exceptions import RedisError, ResponseError
 
+from service.backoff import Backoff
 from service.job import Job
 from service.queue import redis_keys as keys
 from service.queue.connection import AWAY, Line, connect, disconnect
@@ -26,8 +26,6 @@ from service.queue.redis_codec import (
     unpack_standing,
 )
 
-log = logging.getLogger(__name__)
-
 # A worker that is silent for so long is dead, once somebody has watched it be silent for a while: after a pause of
 # Redis itself all of them are silent.
 _ALIVE_MS = 10_000
@@ -35,7 +33,6 @@ _WATCHED_S = 5.0
 _LEASE_MS = 6_000
 _FLEET_MS = 30_000
 BEAT_S = 2.0
-_FIRST_BACKOFF_S, _LONGEST_BACKOFF_S = 0.05, 2.0
 
 
 class OtherFleet(Exception):
@@ -81,9 +78,8 @@ class RedisWorker:
 
     async def orders(self) -> dict[str, bytes]:
         """What all workers are to do: `version`, `asleep`, `sources`; empty before the first order."""
-        found = await self._line.call("HGETALL", keys.CONTROL)
-        pairs = zip(found[::2], found[1::2], strict=True) if isinstance(found, list) else found.items()
-        return {name.decode(): value for name, value in pairs}
+        found: dict[bytes, bytes] = await self._line.call("HGETALL", keys.CONTROL)
+        return {name.decode(): value for name, value in found.items()}
 
     async def is_served(self, generation: int) -> bool:
         """Whether workers that live serve what the last reload loaded."""
@@ -162,10 +158,10 @@ class RedisWorker:
     async def blame(self, job: str, deaths: int) -> None:
         await self._line.script("blamed", job, deaths)
 
-    async def deliver(self, job: str, result: Result, why_dead: str = "") -> bool:
-        """Whether it was the job's first result."""
+    async def deliver(self, job: str, result: Result, why_dead: str = "") -> None:
+        """The first result of a job counts, later ones are dropped."""
         limits = (self._result_ms, self._result_bytes)
-        return bool(await self._line.script("deliver", self.name, job, pack_result(result), *limits, why_dead))
+        await self._line.script("deliver", self.name, job, pack_result(result), *limits, why_dead)
 
     async def give_back(self, jobs: Iterable[str]) -> None:
         """For others to take, before all of their rank."""
@@ -198,14 +194,3 @@ class RedisWorker:
                     if shard not in own:
                         sources += [keys.stream(model, rank, shard), self._steal_ms]
         return sources
-
-
-class Backoff:
-    """Longer each time."""
-
-    def __init__(self) -> None:
-        self._next_s = _FIRST_BACKOFF_S
-
-    async def wait(self) -> None:
-        await asyncio.sleep(self._next_s)
-        self._next_s = min(2 * self._next_s, _LONGEST_BACKOFF_S)

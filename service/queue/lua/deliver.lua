@@ -1,9 +1,9 @@
 -- ARGV: worker, content, payload, time to live, budget of results, why it is a dead letter ('' when it is none).
--- Result, acknowledgement and deletion in one; answers whether this was the first result.
+-- Result, acknowledgement and deletion in one; only the first result counts.
 local worker, content, payload = ARGV[1], ARGV[2], ARGV[3]
 local key = P .. 'job:' .. content
 redis.call('SREM', P .. 'hand:' .. worker, content)
-if redis.call('EXISTS', key) == 0 then return 0 end
+if redis.call('EXISTS', key) == 0 then return end
 keep_result(content, payload, tonumber(ARGV[4]), tonumber(ARGV[5]))
 if ARGV[6] ~= '' then
   local job = redis.call('HMGET', key, 'body', 'model', 'rank', 'shard', 'cost', 'deaths')
@@ -20,4 +20,3 @@ for _, field in ipairs(redis.call('HKEYS', key)) do
   end
 end
 finish(content, true)
-return 1
