@@ -148,8 +148,9 @@ class RedisQueue:
         awaited.replies.append(reply)
         try:
             answer = await self._enqueue(content, awaited, job)
-            payload = answer if isinstance(answer, bytes) else await reply
-            yield delivery_of(unpack_result(payload), job.id, is_charged=answer == "queued")
+            if isinstance(answer, bytes) and not reply.done():
+                reply.set_result(answer)
+            yield delivery_of(unpack_result(await reply), job.id, is_charged=answer == "queued")
         finally:
             awaited.replies.remove(reply)
             if not awaited.replies:
