@@ -2,17 +2,14 @@
 
 import dataclasses
 import os
-import socket
-import sys
 import time
 from collections.abc import Generator, Mapping, Sequence
 
-from benchmarks.stub_engine import Nothing, Stub
-from service.batching import Budget, Waiting
-from service.engine import Engine, Features, Logits
-from service.job import EngineModel, PictureKey
+from benchmarks.stub_engine import Nothing, Stub, serve
+from service.batching import Waiting
+from service.engine import Features, Logits
+from service.job import PictureKey
 from service.queue import Intake
-from service.queue.frames import Ready
 from service.queue.pipe import PipeSource
 
 COST_MS = "FIXED_COST_MS"
@@ -54,17 +51,5 @@ class Sleep(Nothing):
         return (yield from super().run(features))
 
 
-def main() -> None:
-    source = Apart(socket.socket(fileno=int(sys.argv[sys.argv.index("--fd") + 1])))
-    configure = source.configuration()
-    if configure is None:
-        return
-    names = [model.name for model in configure.models]
-    source.send(Ready(tuple(EngineModel(name, "sha256:stub", "float32") for name in names)))
-    cost_s = float(os.environ.get(COST_MS, "40")) / 1000
-    budget = Budget(configure.batch_tokens, configure.batch_tiles)
-    Engine({name: Sleeper(cost_s) for name in names}, source, budget).run()
-
-
 if __name__ == "__main__":
-    main()
+    serve(Sleeper(float(os.environ.get(COST_MS, "40")) / 1000), Apart)

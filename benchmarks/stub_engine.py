@@ -42,16 +42,17 @@ class Nothing:
         pass
 
 
-def main() -> None:
-    source = PipeSource(socket.socket(fileno=int(sys.argv[sys.argv.index("--fd") + 1])))
+def serve(scorer: Stub, kind: type[PipeSource] = PipeSource) -> None:
+    """Let a scorer have every model that the gateway at the other end of `--fd` names."""
+    source = kind(socket.socket(fileno=int(sys.argv[sys.argv.index("--fd") + 1])))
     configure = source.configuration()
     if configure is None:
         return
     names = [model.name for model in configure.models]
     source.send(Ready(tuple(EngineModel(name, "sha256:stub", "float32") for name in names)))
     budget = Budget(configure.batch_tokens, configure.batch_tiles)
-    Engine({name: Stub() for name in names}, source, budget).run()
+    Engine(dict.fromkeys(names, scorer), source, budget).run()
 
 
 if __name__ == "__main__":
-    main()
+    serve(Stub())

@@ -5,7 +5,8 @@ import pytest
 from loadtest.ledger import Ledger
 from loadtest.rows import Misshapen, Rows, rows_of
 from steelyard.schema import StepScores
-from tests.loadtest.answers import answer, answer_of, scored
+from tests.client.answers import steps
+from tests.loadtest.answers import answer, scored
 
 A, B, C = b"a", b"b", b"c"
 
@@ -82,7 +83,7 @@ def test_one_bit_of_one_logit_makes_another_row() -> None:
 
 def test_failed_and_expired_candidates_have_no_row_and_refused_ones_have() -> None:
     results = [StepScores(index=0, status="failed"), StepScores(index=1, status="expired")]
-    rows = rows_of(answer_of([*results, StepScores(index=2, status="too_long")]), 3)
+    rows = rows_of(steps(*results, StepScores(index=2, status="too_long")), 3)
     assert rows[:2] == (None, None)
     assert rows[2] is not None
 
@@ -90,4 +91,4 @@ def test_failed_and_expired_candidates_have_no_row_and_refused_ones_have() -> No
 @pytest.mark.parametrize("indices", [(0, 0), (0,), (1, 0), (0, 1, 1)])
 def test_an_answer_without_just_one_row_a_candidate_is_misshapen(indices: tuple[int, ...]) -> None:
     with pytest.raises(Misshapen):
-        rows_of(answer_of([scored(index, 0.1) for index in indices]), 2)
+        rows_of(steps(*(scored(index, 0.1) for index in indices)), 2)

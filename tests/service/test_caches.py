@@ -17,7 +17,7 @@ from service.encoding import read_model
 from service.gateway_model import GatewayModel
 from service.images import ImageStore
 from steelyard.schema import ScoreStepsRequest, ScoreStepsResponse
-from tests.service.running import DEMO, Running, running, same_scores, scored, shared, until
+from tests.service.running import DEMO, Running, running, same_scores, scored, until
 
 # Some 130 tokens of each model, two pictures, a few short texts; and batches of which a group needs several.
 LITTLE_KEPT = ("--prefix-cache-bytes", "200000", "--vision-cache-bytes", "10000", "--token-cache-bytes", "6000")
@@ -35,11 +35,6 @@ def picture(colour: str, width: int = 120) -> str:
     file = io.BytesIO()
     Image.new("RGB", (width, 60), colour).save(file, "PNG")
     return base64.b64encode(file.getvalue()).decode()
-
-
-@pytest.fixture(scope="module")
-def server(request: pytest.FixtureRequest) -> Running:
-    return shared(request.session)
 
 
 @pytest.fixture(scope="module")

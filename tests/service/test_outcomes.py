@@ -3,7 +3,6 @@
 import io
 import json
 import re
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -13,7 +12,7 @@ import pytest
 from PIL import Image
 
 from steelyard.schema import OutcomeScore, ScoredGroup, ScoreOutcomesResponse, ServedModels
-from tests.service.running import DEMO, IXC_DEMO, Running, refused, running, same_scores, scored, shared
+from tests.service.running import DEMO, IXC_DEMO, refused, running, same_scores, scored
 
 ASK = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Which shape is red?"}]
 CANDIDATES = ["The circle.", "The square, I think.\n\nYes.", ""]
@@ -27,17 +26,6 @@ def picture(colour: str, form: str = "PNG", size: tuple[int, int] = (96, 64), **
 
 RED, BLUE = picture("red"), picture("blue", size=(30, 90))
 BROKEN = pybase64.b64encode(pybase64.b64decode(RED)[:60]).decode()
-
-
-@pytest.fixture(scope="module")
-def server(request: pytest.FixtureRequest) -> Running:
-    return shared(request.session)
-
-
-@pytest.fixture(scope="module")
-def api(server: Running) -> Iterator[httpx2.Client]:
-    with server.client() as client:
-        yield client
 
 
 def post(client: httpx2.Client, **fields: Any) -> httpx2.Response:  # noqa: ANN401

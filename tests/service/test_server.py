@@ -16,7 +16,7 @@ from PIL import Image
 
 import steelyard
 from steelyard.schema import ScoredGroup, ServedModels, StepScores, StoredImage
-from tests.service.running import Running, refused, running, same_scores, scored, shared, until
+from tests.service.running import Running, refused, running, same_scores, scored, until
 
 TEXT = "The picture shows a circle.\n\nIt is red."
 STEPS = ["The picture shows a square.", "", "Ünïcode 🙂 step."]
@@ -33,17 +33,6 @@ def picture(width: int = 96, height: int = 64, form: str = "PNG", colour: str = 
 PICTURE = picture()
 PICTURE_ID = "sha256:" + hashlib.sha256(PICTURE).hexdigest()
 BASE64 = base64.b64encode(PICTURE).decode()
-
-
-@pytest.fixture(scope="module")
-def server(request: pytest.FixtureRequest) -> Running:
-    return shared(request.session)
-
-
-@pytest.fixture(scope="module")
-def api(server: Running) -> Iterator[httpx2.Client]:
-    with server.client() as client:
-        yield client
 
 
 @pytest.fixture(scope="module")

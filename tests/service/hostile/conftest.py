@@ -9,7 +9,7 @@ import pytest
 
 from tests.service.hostile.pictures import PICTURE
 from tests.service.hostile.sending import BODY_LIMIT, PATIENCE_S, Answer, answer_of, frames, said, shown
-from tests.service.running import Running, running, same_scores, shared
+from tests.service.running import Running, running, same_scores
 
 NEIGHBOURS = {
     "/score_steps": {
@@ -25,11 +25,6 @@ NEIGHBOURS = {
         ]
     },
 }
-
-
-@pytest.fixture(scope="module")
-def server(request: pytest.FixtureRequest) -> Running:
-    return shared(request.session)
 
 
 @pytest.fixture(scope="module")

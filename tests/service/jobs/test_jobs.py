@@ -9,23 +9,12 @@ import httpx2
 import pytest
 
 from steelyard.schema import BatchJob, JobCursor, JobRow, ScoreStepsResponse, StoredUpload
-from tests.service.running import Running, refused, running, same_scores, scored, shared, until
+from tests.service.running import Running, refused, running, same_scores, scored, until
 
 NDJSON = {"content-type": "application/x-ndjson"}
 KEYS = ("first-key", "second-key")
 LINE_BYTES, BODY_BYTES = 2000, 3_000_000
 NOWHERE = "0" * 32
-
-
-@pytest.fixture(scope="module")
-def server(request: pytest.FixtureRequest) -> Running:
-    return shared(request.session)
-
-
-@pytest.fixture(scope="module")
-def api(server: Running) -> Iterator[httpx2.Client]:
-    with server.client() as client:
-        yield client
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,8 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 
+import psutil
+
 from models.checkpoint import tokenizer_digest
 from service.job import Delivery, Job, Outcome
 from service.queue import Queue
@@ -33,8 +35,8 @@ PATIENCE_S = 40.0
 
 
 @asynccontextmanager
-async def in_memory() -> AsyncIterator[MemoryQueue]:
-    queue = MemoryQueue(CONFIGURE, "error", lambda: None, ENGINE)
+async def in_memory(engine: str = ENGINE) -> AsyncIterator[MemoryQueue]:
+    queue = MemoryQueue(CONFIGURE, "error", lambda: None, engine)
     await queue.start()
     try:
         yield queue
@@ -96,6 +98,11 @@ async def outcomes_of(queue: Queue, job: Job, blobs: Mapping[str, bytes] | None 
 def halves(outcomes: list[Outcome]) -> list[float]:
     assert [outcome.status for outcome in outcomes] == ["ok"] * len(outcomes), outcomes
     return [float(outcome.values(2)[0, 0]) for outcome in outcomes]
+
+
+def engines() -> list[psutil.Process]:
+    """The engine processes of this one's queues and workers."""
+    return [child for child in psutil.Process().children() if ENGINE in child.cmdline()]
 
 
 def opened(job: Job, opening: str) -> Job:

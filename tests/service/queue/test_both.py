@@ -6,13 +6,12 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
 
-import psutil
 import pytest
 
 from service.queue import QueueUnavailable
 from service.queue.memory import MemoryQueue
 from service.queue.redis import RedisQueue
-from tests.service.queue.backends import ENGINE, deliveries_of, halves, in_memory, outcomes_of, through_redis, until
+from tests.service.queue.backends import deliveries_of, engines, halves, in_memory, outcomes_of, through_redis, until
 from tests.service.queue.halving_engine import DEADLY, DEADLY_LATER, SLOW
 from tests.service.queue.servers import OLDEST, VALKEY, serving
 from tests.service.scripted import PICTURE, job
@@ -29,10 +28,6 @@ async def queue(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     with serving(VALKEY if request.param == "valkey" else OLDEST, tmp_path) as server:
         async with through_redis(server) as redis:
             yield redis
-
-
-def engines() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children() if ENGINE in child.cmdline()]
 
 
 class TestQueue:

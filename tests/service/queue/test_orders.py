@@ -9,10 +9,9 @@ import pytest
 
 from service.queue import EngineStartError
 from service.queue.frames import EngineModelSource
-from tests.service.queue.backends import deliveries_of, halves, listening, outcomes_of, until, working
+from tests.service.queue.backends import deliveries_of, engines, halves, listening, outcomes_of, until, working
 from tests.service.queue.halving_engine import SLOW
 from tests.service.queue.servers import VALKEY, Server, serving
-from tests.service.queue.test_both import engines
 from tests.service.running import DEMO
 from tests.service.scripted import job
 
