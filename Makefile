@@ -72,6 +72,7 @@ bench: $(VENV)/.dev ## the benchmarks: the engine's into benchmarks/results, the
 	$(RUN) -m benchmarks.service_throughput
 	$(RUN) -m benchmarks.engine_memory
 	$(RUN) -m benchmarks.service_overhead
+	$(RUN) -m benchmarks.queue_throughput
 	$(RUN) -m benchmarks.load_memory
 	$(RUN) -m benchmarks.refuse_bomb
 

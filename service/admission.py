@@ -1,20 +1,19 @@
 """Who is let in: permits by priority, by what a group costs, and by caller. Pure policy, the clock is an argument."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from service.cost import Cost
+from service.drain import EXPECTED_TOKENS_PER_S, retry_after_s
 from service.permits import Permits
 from steelyard.schema import Priority
 
 Kind = Literal["groups", "tokens", "tiles"]
 Reason = Literal["groups", "tokens", "tiles", "key_share"]
 
-LONGEST_RETRY_S = 60
-# A second, until something has been measured: what one GPU does with the released models, about.
-_EXPECTED: Mapping[Kind, float] = {"groups": 20.0, "tokens": 20_000.0, "tiles": 100.0}
+# A second, until something has been measured.
+_EXPECTED: Mapping[Kind, float] = {"groups": 20.0, "tokens": EXPECTED_TOKENS_PER_S, "tiles": 100.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +98,7 @@ class Admission:
 
 
 def _refusal(wait_s: float, reason: Reason) -> Refusal:
-    retry_after_s = math.ceil(min(max(wait_s, 1), LONGEST_RETRY_S))
+    seconds = retry_after_s(wait_s)
     whose = "of this key" if reason == "key_share" else f"(counted in {reason})"
-    message = f"too much is waiting {whose}; try again in about {retry_after_s} s"
-    return Refusal(reason, message, retry_after_s)
+    message = f"too much is waiting {whose}; try again in about {seconds} s"
+    return Refusal(reason, message, seconds)

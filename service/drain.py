@@ -1,4 +1,4 @@
-"""How fast waiting work is done: a decaying average over the time in which there was some."""
+"""How fast waiting work is done, a decaying average over the time in which there was some; and when to come back."""
 
 import math
 
@@ -6,6 +6,9 @@ import math
 _MEMORY_S = 60.0
 # For so many seconds of work the rate expected at the start speaks as loud as what is measured.
 _EXPECTED_S = 10.0
+# Tokens a second until something has been measured: what one GPU does with the released models, about.
+EXPECTED_TOKENS_PER_S = 20_000.0
+LONGEST_RETRY_S = 60
 
 
 class DrainRate:
@@ -31,3 +34,8 @@ class DrainRate:
     def seconds_for(self, amount: float) -> float:
         """Until so much is done; infinite once nothing has been done for hours."""
         return amount / self.per_s if self.per_s else math.inf
+
+
+def retry_after_s(wait_s: float) -> int:
+    """What a caller is told who would have to wait so long: whole seconds, 1 to 60."""
+    return math.ceil(min(max(wait_s, 1), LONGEST_RETRY_S))

@@ -17,6 +17,7 @@ from typing import cast
 from redis.exceptions import OutOfMemoryError, RedisError
 
 from service.backoff import Backoff
+from service.drain import EXPECTED_TOKENS_PER_S, DrainRate, retry_after_s
 from service.ending import end
 from service.engine_counts import EngineCounts
 from service.job import Delivery, EngineModel, Job
@@ -100,7 +101,10 @@ class RedisQueue:
         self._served: frozenset[str] = frozenset()
         self.asleep = False
         self._load: dict[str, list[int]] = {}
-        self._rate = _Rate()
+        self._rate = DrainRate(EXPECTED_TOKENS_PER_S)
+        # Tokens finished since the beginning, by model, and when that was read.
+        self._done: dict[str, int] = {}
+        self._looked = time.monotonic()
         self._is_up = False
         self._tasks: list[asyncio.Task[None]] = []
         self._ready = asyncio.Event()
@@ -267,7 +271,9 @@ class RedisQueue:
                     payload: bytes = rest[0]
                     return payload
                 case "full":
-                    raise QueueFull(f"{int(rest[0])} tokens wait for {job.model}", self._rate.seconds(cost))
+                    raise QueueFull(
+                        f"{int(rest[0])} tokens wait for {job.model}", retry_after_s(self._rate.seconds_for(cost))
+                    )
                 case "blobs":
                     for digest in rest:
                         await self._line.call(
@@ -344,10 +350,15 @@ class RedisQueue:
         loads = await asyncio.gather(
             *(self._line.call("HMGET", keys.load(name), "0", "1", "2", "done") for name in names)
         )
+        if any(map(any, self._load.values())):
+            self._rate.pass_time(time.monotonic() - self._looked)
+        self._looked = time.monotonic()
         for name, load in zip(names, loads, strict=True):
             *waiting, done = (int(field or 0) for field in load)
             self._load[name] = waiting
-            self._rate.add(name, done, time.monotonic())
+            # A Redis that lost its data counts from nothing.
+            self._rate.finish(max(0, done - self._done.get(name, done)))
+            self._done[name] = done
         found = {name: unpack_loaded(record) for name, record in zip(names, records, strict=True) if record}
         self._served = frozenset(name for name in found if self._is_as_expected(name, found[name]))
         missing = [name for name in names if name not in self._served]
@@ -387,21 +398,3 @@ class RedisQueue:
             answer = await self._submit(content, awaited, awaited.job)
             if isinstance(answer, bytes):
                 self._answer(content, answer)
-
-
-class _Rate:
-    """Tokens a second that the fleet has finished of late, over all models."""
-
-    def __init__(self) -> None:
-        self._last: dict[str, tuple[int, float]] = {}
-        self._per_s = 0.0
-
-    def add(self, model: str, done: int, now: float) -> None:
-        before, then = self._last.get(model, (done, now))
-        self._last[model] = (done, now)
-        if now > then:
-            self._per_s += 0.2 * (max(0, done - before) / (now - then) - self._per_s)
-
-    def seconds(self, tokens: int) -> int:
-        """Until so many more have been finished, 1 to 60."""
-        return max(1, min(60, round(tokens / self._per_s))) if self._per_s > 1 else 5

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.admission import LONGEST_RETRY_S, Admission, Limits, Permit, Refusal
+from service.admission import Admission, Limits, Permit, Refusal
 from service.cost import Cost
-from service.drain import DrainRate
+from service.drain import LONGEST_RETRY_S, DrainRate
 from steelyard.schema import Priority
 
 LIMITS = Limits(groups=10, tokens=1000, tiles=100, online_share=0.2)
