@@ -13,7 +13,9 @@ import sys
 import tempfile
 import time
 import uuid
+from collections.abc import Iterator
 from contextlib import AsyncExitStack, ExitStack, aclosing
+from itertools import count, islice
 from pathlib import Path
 
 import numpy as np
@@ -49,11 +51,9 @@ async def score(queue: MemoryQueue | RedisQueue, job: Job) -> None:
     assert all(outcome.status == "ok" for outcome in outcomes)
 
 
-async def many(queue: RedisQueue, jobs: int, in_flight: int, size: int) -> float:
-    """Seconds for so many jobs, so many of them at a time."""
-    numbers = iter(range(1_000_000, 1_000_000 + jobs))
-    made = [make_job(size, number) for number in numbers]
-    waiting = iter(made)
+async def many(queue: RedisQueue, numbers: Iterator[int], jobs: int, in_flight: int, size: int) -> float:
+    """Seconds for so many jobs, so many of them at a time; one that was scored before would be answered from Redis."""
+    waiting = iter([make_job(size, next(numbers)) for _ in range(jobs)])
 
     async def one_after_another() -> None:
         for job in waiting:
@@ -64,12 +64,14 @@ async def many(queue: RedisQueue, jobs: int, in_flight: int, size: int) -> float
     return time.perf_counter() - started
 
 
-async def alone(queues: list[MemoryQueue | RedisQueue], jobs: int, size: int) -> list[list[float]]:
+async def alone(
+    queues: list[MemoryQueue | RedisQueue], numbers: Iterator[int], jobs: int, size: int
+) -> list[list[float]]:
     """Milliseconds of each lone job, in turn through each queue."""
     times: list[list[float]] = [[] for _ in queues]
-    for number in range(jobs):
+    for number in islice(numbers, jobs):
         for place, queue in enumerate(queues):
-            job = make_job(size, 2_000_000 + number)
+            job = make_job(size, number)
             started = time.perf_counter()
             await score(queue, job)
             times[place].append((time.perf_counter() - started) * 1000)
@@ -91,12 +93,13 @@ async def measure(options: argparse.Namespace, url: str) -> None:
         redis = RedisQueue(queue_options, {MODEL: tokenizer_digest(DEMO / MODEL)}, lambda: None)
         await redis.start()
         stack.push_async_callback(redis.close)
-        await many(redis, 2000, options.in_flight, options.bytes)
+        numbers = count()
+        await many(redis, numbers, 2000, options.in_flight, options.bytes)
         for _ in range(3):
-            seconds = await many(redis, options.jobs, options.in_flight, options.bytes)
+            seconds = await many(redis, numbers, options.jobs, options.in_flight, options.bytes)
             print(f"{options.jobs} jobs of {options.bytes} bytes, {options.in_flight} in flight: "
                   f"{options.jobs / seconds:.0f} jobs/s")  # fmt: skip
-        in_memory, in_redis = await alone([memory, redis], options.lone, options.bytes)
+        in_memory, in_redis = await alone([memory, redis], numbers, options.lone, options.bytes)
         more = [b - a for a, b in zip(in_memory, in_redis, strict=True)]
         print(f"alone: memory {statistics.median(in_memory):.2f} ms, Redis {statistics.median(in_redis):.2f} ms, "
               f"{statistics.median(more):.2f} ms more (medians of {options.lone})")  # fmt: skip
