@@ -110,11 +110,12 @@ $(VENV)/.python:
 	@$(UV) venv --quiet --allow-existing --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" $(VENV)
 	@touch $@
 
+# The locks are whole but for torch, so nothing else is looked for.
 $(VENV)/.server: $(VENV)/.python requirements/server.txt pyproject.toml
-	@$(INSTALL) --require-hashes -r requirements/server.txt
+	@$(INSTALL) --no-deps --require-hashes -r requirements/server.txt
 	@$(PYTHON) requirements/uv.py --torch $(TORCH_BACKEND) pip install --quiet --python $(VENV)/bin/python --group torch
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.server requirements/dev.txt
-	@$(INSTALL) --require-hashes -r requirements/dev.txt
+	@$(INSTALL) --no-deps --require-hashes -r requirements/dev.txt
 	@touch $@
