@@ -8,6 +8,7 @@ import numpy as np
 
 from models.prefix_cache import CacheCounts
 from service.batching import Budget, Waiting
+from service.collector import hold_back
 from service.engine import Engine, Features, Logits
 from service.job import EngineModel, JobPicture, PictureKey
 from service.queue.frames import Ready
@@ -49,6 +50,7 @@ def serve(scorer: Stub, kind: type[PipeSource] = PipeSource) -> None:
     if configure is None:
         return
     names = [model.name for model in configure.models]
+    hold_back()
     source.send(Ready(tuple(EngineModel(name, "sha256:stub", "float32") for name in names)))
     budget = Budget(configure.batch_tokens, configure.batch_tiles)
     Engine(dict.fromkeys(names, scorer), source, budget).run()

@@ -10,6 +10,7 @@ import uvicorn
 
 from service.__main__ import listen
 from service.app import create_app
+from service.collector import hold_back
 from service.memory import return_large_blocks
 from service.settings import SettingsError, read_settings
 
@@ -25,6 +26,7 @@ def main() -> None:
     listening = listen(settings)
 
     def announce() -> None:
+        hold_back()
         print(listening.getsockname()[1], flush=True)
 
     app = create_app(settings, on_ready=announce, engine_module=engine)

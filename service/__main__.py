@@ -10,6 +10,7 @@ from types import FrameType
 import uvicorn
 
 from service.app import create_app
+from service.collector import hold_back
 from service.gateway import Gateway
 from service.memory import return_large_blocks
 from service.settings import Settings, SettingsError, read_settings
@@ -52,6 +53,7 @@ def _serve(settings: Settings, listening: socket.socket) -> int:
     def announce() -> None:
         host, port = listening.getsockname()[:2]
         address = f"http://{host if ':' not in host else f'[{host}]'}:{port}"
+        hold_back()
         print(_welcome(address, gateway.kinds), flush=True)
 
     def give_up() -> None:

@@ -18,6 +18,7 @@ from models.checkpoint import CheckpointError, weights_digest
 from models.registry import identify
 from models.weights import stored_tensors
 from service.batching import Budget
+from service.collector import hold_back
 from service.engine import Engine, Scorer
 from service.job import EngineModel
 from service.queue.frames import Configure, Loading, Ready, StartFailed
@@ -95,6 +96,7 @@ def main(arguments: Sequence[str]) -> int:
     except CheckpointError as error:
         source.send(StartFailed(str(error)))
         return 1
+    hold_back()
     source.send(ready)
     budget = Budget(configure.batch_tokens, configure.batch_tiles)
     Engine(scorers, source, budget, configure.vision_cache_bytes).run()

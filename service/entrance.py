@@ -30,6 +30,11 @@ class Entrance:
         )
         self._show()
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether every group that was let in has ended."""
+        return not self._admission.permits["groups"].held
+
     def enter(self, cost: Cost, priority: Priority, caller: str) -> Permit:
         """Leave with the permit once the group has ended. Raises QuotaExceeded and Overloaded."""
         now = time.monotonic()

@@ -8,6 +8,7 @@ from models.checkpoint import Checkpoint, CheckpointError, locate
 from models.token_cache import TokenCache
 from service.body import Bodies
 from service.catalogue import Catalogue
+from service.collector import catch_up_when
 from service.configuration import engine_configuration
 from service.encoding import read_model
 from service.ending import end
@@ -58,6 +59,7 @@ class Gateway:
         self.loading: Loading | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._starting: asyncio.Task[None] | None = None
+        self._collecting: asyncio.Task[None] | None = None
 
     def start(self, on_ready: Callable[[], None], on_failure: Callable[[], None]) -> None:
         """Load in the background, so that health is answered meanwhile; then call one of the two."""
@@ -66,8 +68,7 @@ class Gateway:
 
     async def close(self) -> None:
         """Stop the engine; the server has drained by now."""
-        if self._starting is not None:
-            await end([self._starting])
+        await end([task for task in (self._starting, self._collecting) if task is not None])
         if self.runner is not None:
             await self.runner.close()
         if self.queue is not None:
@@ -137,6 +138,7 @@ class Gateway:
             self.jobs, scorer(scoring), concurrency=settings.job_concurrency, lease_s=settings.job_lease_s
         )
         self.runner.start()
+        self._collecting = asyncio.create_task(catch_up_when(scoring.is_idle), name="collector")
 
     def _make_queue(self, served: Selection) -> MemoryQueue | RedisQueue:
         settings = self.settings

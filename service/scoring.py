@@ -87,6 +87,10 @@ class Scoring:
         self.gate = Gate()
         self.draining = False
 
+    def is_idle(self) -> bool:
+        """Whether no group is being scored."""
+        return self._entrance.is_empty
+
     def open(self, request: ScoreRequest, caller: str) -> Flight:
         """Accept a group, or find the same one by its id.
 

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Sequence
 from typing import BinaryIO
 
+from service.collector import catch_up
 from service.engine_counts import EngineCounts
 from service.job import Delivery, Job
 from service.queue import Intake
@@ -58,6 +59,8 @@ class PipeSource:
         jobs: list[Job] = []
         withdrawn: set[str] = set()
         block = wait
+        if wait and self._work.empty():
+            catch_up()
         while not self._stopped:
             try:
                 frame = self._work.get(block=block)
