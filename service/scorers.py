@@ -188,5 +188,16 @@ def _load_ixc_reward(directory: Path, running: Running, progress: Progress) -> N
     return NetworkScorer(see, tree, partial(ixc_reward.score_plain, model))
 
 
+def _load_classifier(directory: Path, running: Running, progress: Progress) -> Scorer:
+    # transformers takes seconds to import, which nobody should wait for who serves none of its models.
+    from service.classifier_scorer import load
+
+    return load(directory, running, progress)
+
+
 # By the family's name in the registry.
-_LOAD = {"visual_prm": _load_visual_prm, "ixc_reward": _load_ixc_reward}
+_LOAD: dict[str, Callable[[Path, Running, Progress], Scorer]] = {
+    "visual_prm": _load_visual_prm,
+    "ixc_reward": _load_ixc_reward,
+    "sequence_classifier": _load_classifier,
+}
