@@ -134,6 +134,8 @@ def _read(directory: Path, dtype: torch.dtype) -> PreTrainedModel:
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
+            # Told below, as what is missing is.
+            ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
     except Exception as error:
@@ -143,7 +145,7 @@ def _read(directory: Path, dtype: torch.dtype) -> PreTrainedModel:
     wrong = {
         "tensors missing": found["missing_keys"],
         "tensors not part of this model": left_over,
-        "tensors of another shape": [entry[0] for entry in found["mismatched_keys"]],
+        "tensors of another shape": [name for name, *_ in found["mismatched_keys"]],
     }
     for what, names in wrong.items():
         if names:

@@ -51,7 +51,8 @@ def read_spec(directory: Path) -> ClassifierSpec:
     config = check_plain(directory)
     described = _describe(directory)
     if described.values.get("error") is not None:
-        raise CheckpointError(f"{directory}: {described.text('error', '')}")
+        reason = described.text("error", "").replace(str(directory.resolve()), str(directory))
+        raise CheckpointError(f"{directory}: {reason}")
     labels = described.integer("labels")
     if labels != 1:
         raise config.error("num_labels", "1: with several labels none of them is the score", labels)

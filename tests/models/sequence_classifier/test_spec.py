@@ -32,10 +32,6 @@ def several_labels(directory: Path) -> None:
     rewrite(directory / "config.json", id2label=labels, label2id={name: int(id_) for id_, name in labels.items()})
 
 
-def no_template(directory: Path) -> None:
-    (directory / "chat_template.jinja").unlink()
-
-
 def raising_template(directory: Path) -> None:
     (directory / "chat_template.jinja").write_text("{{ raise_exception('never\never') }}", encoding="utf-8")
 
@@ -71,7 +67,6 @@ def test_a_checkpoint_is_described_in_transformers_words(fine: Path) -> None:
     ("spoil", "says"),
     [
         (several_labels, "num_labels must be 1: with several labels none of them is the score, found 3"),
-        (no_template, "it has no chat template"),
         (raising_template, "its chat template refuses a question and an answer: never"),
         (own_tokenizer, "tokenizer_config.json: auto_map names code of the checkpoint's own, which is never run"),
         (another_class, 'architectures must be ["LlamaForSequenceClassification"], which transformers has for llama'),
