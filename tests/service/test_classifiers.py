@@ -1,6 +1,7 @@
 """A sequence classifier of transformers behind `POST /score_outcomes` of the real server process."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from tests.service.test_outcomes import RED, answered, image_part, in_parts, pos
 
 ASK = [{"role": "user", "content": "Which shape is red? Think of circles and of squares, and say why."}]
 ANSWERS = ["The circle.", "The square, I think.\n\nYes.", "", "The circle."]
-# A template that some conversations displease, and a character whose embedding overflows.
+# A template that some conversations displease, and a character whose values overflow in the first layer.
 PICKY = "{% if messages[0].role == 'assistant' %}{{ raise_exception('nobody asked') }}{% endif %}" + TEMPLATE
 OVERFLOWING = "~"
 
@@ -32,7 +33,10 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (directory / "chat_template.jinja").write_text(PICKY, encoding="utf-8")
     (token,) = AutoTokenizer.from_pretrained(directory)(OVERFLOWING, add_special_tokens=False).input_ids
     tensors = load_file(directory / "model.safetensors")
-    tensors["model.embed_tokens.weight"][token] = torch.finfo(torch.float32).max
+    embeddings = tensors["model.embed_tokens.weight"]
+    embeddings[:, 0], embeddings[token] = 0.0, 0.0
+    embeddings[token, 0] = 1.0
+    tensors["model.layers.0.self_attn.v_proj.weight"][:, 0] = torch.finfo(torch.float32).max
     save_file(tensors, directory / "model.safetensors", {"format": "pt"})
     return directory
 
@@ -145,23 +149,18 @@ def test_the_gateway_is_ready_without_torch_or_transformers(server: Running, api
     assert [name for name in in_engine if "torch" in name]
 
 
-def test_it_sleeps_wakes_and_is_reloaded(
+def test_asleep_it_is_given_other_weights_and_wakes_with_them(
     server: Running, api: httpx2.Client, expected: tuple[list[float], list[int]], checkpoint: Path, tmp_path: Path
 ) -> None:
-    other = tmp_path / "other"
-    other.mkdir()
-    for file in checkpoint.iterdir():
-        (other / file.name).write_bytes(file.read_bytes())
+    """The last to use the module's server."""
+    other = shutil.copytree(checkpoint, tmp_path / "other")
     tensors = load_file(other / "model.safetensors")
     save_file(tensors | {"score.weight": -tensors["score.weight"]}, other / "model.safetensors", {"format": "pt"})
     with server.client(headers={"Authorization": "Bearer admin"}) as admin:
         assert admin.post("/admin/sleep").status_code == 200
         assert admin.post("/admin/reload", json={"models": {"reward": str(other)}}).status_code == 200
         assert admin.post("/admin/wake").status_code == 200
-        turned = scores(ask(api))
-        assert admin.post("/admin/reload", json={"models": {"reward": str(checkpoint)}}).status_code == 200
-    assert turned == pytest.approx([-score for score in expected[0]], rel=1e-5, abs=1e-5)
-    assert scores(ask(api)) == pytest.approx(expected[0], rel=1e-5, abs=1e-5)
+    assert scores(ask(api)) == pytest.approx([-score for score in expected[0]], rel=1e-5, abs=1e-5)
 
 
 def test_the_example_runs_also_batch_invariant() -> None:
@@ -175,10 +174,9 @@ def test_the_example_runs_also_batch_invariant() -> None:
 
 
 def test_a_checkpoint_that_cannot_be_served_stops_the_start_in_one_line(checkpoint: Path, tmp_path: Path) -> None:
-    for file in checkpoint.iterdir():
-        if file.name != "chat_template.jinja":
-            (tmp_path / file.name).write_bytes(file.read_bytes())
-    process = launch("--model", f"reward={tmp_path}", log=subprocess.PIPE)
+    copied = shutil.copytree(checkpoint, tmp_path / "copied")
+    (copied / "chat_template.jinja").unlink()
+    process = launch("--model", f"reward={copied}")
     _, log = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert f"steelyard: {tmp_path}: it has no chat template" in log
+    assert f"steelyard: {copied}: it has no chat template" in log

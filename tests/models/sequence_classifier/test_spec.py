@@ -52,10 +52,6 @@ def adapter(directory: Path) -> None:
     (directory / "adapter_config.json").write_text("{}", encoding="utf-8")
 
 
-def no_tokenizer(directory: Path) -> None:
-    (directory / "tokenizer.json").write_text("{", encoding="utf-8")
-
-
 def test_a_checkpoint_is_described_in_transformers_words(fine: Path) -> None:
     spec = read_spec(fine)
     assert (spec.architecture, spec.positions) == ("LlamaForSequenceClassification", 512)
@@ -72,7 +68,6 @@ def test_a_checkpoint_is_described_in_transformers_words(fine: Path) -> None:
         (another_class, 'architectures must be ["LlamaForSequenceClassification"], which transformers has for llama'),
         (unknown_type, "evil"),
         (adapter, "merge it into the weights first"),
-        (no_tokenizer, "checkpoint"),
     ],
 )
 def test_what_cannot_be_served_is_refused_in_one_line(
