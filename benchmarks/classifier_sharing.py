@@ -5,6 +5,7 @@ OMP_NUM_THREADS=1 PYTHONPATH=.:client .venv/bin/python -m benchmarks.classifier_
 
 import argparse
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -61,12 +62,12 @@ def main() -> None:
         write_model(Path(folder), "LlamaForSequenceClassification", _VOCABULARY, **sizes, initializer_range=0.02)
         classifier = network.load(Path(folder), torch.float32, torch.device("cpu"))
     sequences = group(options.candidates, options.prefix, options.answer)
-    ways = {
+    ways: dict[str, Callable[[], list[float]]] = {
         "shared": lambda: run(classifier, sequences, share(sequences)),
         "one by one": lambda: run(classifier, sequences, apart(sequences)),
         "padded batch": lambda: padded(classifier, sequences),
     }
-    found = {name: np.array(way()) for name, way in ways.items()}
+    found = {name: np.array(way(), np.float64) for name, way in ways.items()}
     for name, scores in found.items():
         furthest = np.max(np.abs(scores - found["one by one"]) / (1 + np.abs(found["one by one"])))
         print(f"{name}: at most {furthest:.1e} · (1 + |score|) from one by one")

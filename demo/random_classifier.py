@@ -1,6 +1,8 @@
 """Reward models of random weights as transformers saves them: tiny, of any architecture, to try the server with."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Tokenizer
 from tokenizers.decoders import ByteLevel as ByteLevelDecoder
@@ -30,7 +32,8 @@ def write_tokenizer(directory: Path, *, template: str | None = TEMPLATE, pad: st
     trainer = BpeTrainer(vocab_size=320, special_tokens=special, initial_alphabet=alphabet, show_progress=False)
     tokenizer.train_from_iterator([_TEXT] * 2, trainer)
     tokenizer.post_processor = TemplateProcessing(single=f"{BOS} $A", special_tokens=[(BOS, 0)])
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=BOS, eos_token=EOS, pad_token=pad)
+    make: Callable[..., Any] = PreTrainedTokenizerFast
+    fast = make(tokenizer_object=tokenizer, bos_token=BOS, eos_token=EOS, pad_token=pad)
     fast.chat_template = template
     fast.save_pretrained(directory)
     return len(fast)

@@ -53,8 +53,9 @@ def load(
     total = sum(tensor.nbytes for tensor in stored_tensors(directory).values())
     if progress is not None:
         progress(0, total)
-    model = _read(directory, dtype).eval()
-    torch.nn.Module.to(model, device)
+    model = _read(directory, dtype)
+    module: torch.nn.Module = model
+    module.to(device).train(mode=False)
     for name, parameter in model.named_parameters():
         if not torch.stack(torch.aminmax(parameter.detach())).isfinite().all():
             raise CheckpointError(f"{directory}: {name!r}: expected numbers finite in {str(dtype)[6:]}")
@@ -126,7 +127,7 @@ def _fork(cache: DynamicCache) -> DynamicCache:
 
 
 def _read(directory: Path, dtype: torch.dtype) -> PreTrainedModel:
-    disable_progress_bar()
+    disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         model, found = AutoModelForSequenceClassification.from_pretrained(
             directory,

@@ -1,5 +1,8 @@
 """Templates are rendered as transformers' own `render_jinja_template` does, and cannot leave the sandbox."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 from transformers.utils.chat_template_utils import render_jinja_template
 
@@ -30,7 +33,8 @@ TEMPLATES = {
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_a_template_gives_the_text_that_transformers_renders(name: str) -> None:
     special = {"bos_token": "<s>", "eos_token": "</s>"}
-    (expected,), _ = render_jinja_template(
+    render: Callable[..., Any] = render_jinja_template
+    (expected,), _ = render(
         conversations=[CONVERSATION], chat_template=TEMPLATES[name], add_generation_prompt=False, **special
     )
     assert ChatTemplate(TEMPLATES[name], special).render(CONVERSATION) == expected

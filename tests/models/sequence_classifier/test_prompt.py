@@ -45,14 +45,16 @@ def reference(directory: Path) -> PreTrainedTokenizerBase:
 
 def expected(reference: PreTrainedTokenizerBase, conversation: list[Turn]) -> list[int]:
     messages = [turn._asdict() for turn in conversation]
-    ids: list[int] = reference.apply_chat_template(messages, tokenize=True, return_dict=False)
-    return ids
+    found = reference.apply_chat_template(messages, tokenize=True, return_dict=False)
+    assert isinstance(found, list)
+    return [int(id_) for id_ in found]
 
 
 def ids(found: EncodedCandidate | Unscorable) -> list[int]:
     assert isinstance(found, EncodedCandidate), found
     assert found.readouts.tolist() == [len(found.suffix) - 1]
-    return found.suffix.tolist()
+    tokens: list[int] = found.suffix.tolist()
+    return tokens
 
 
 @settings(deadline=None, max_examples=40)
