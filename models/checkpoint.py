@@ -8,11 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TOKENIZER_FILES = ("tokenizer.model", "tokenizer_config.json", "added_tokens.json", "special_tokens_map.json")
+# Where those of transformers' fast tokenizers lie, and what they write a conversation with.
+_FAST_TOKENIZER_FILES = (
+    *("tokenizer.json", "chat_template.jinja", "chat_template.json", "vocab.json", "merges.txt", "vocab.txt"),
+    *("spiece.model", "spm.model", "sentencepiece.bpe.model", "tiktoken.model", "tekken.json"),
+)
 # Far beyond any model, near enough that what is derived from it can be computed.
 _MOST, _MOST_NUMBER = 1 << 24, 1e12
 _MOST_HEADER = 100_000_000  # bytes, as safetensors itself allows
 _SHOWN = 80  # characters of a wrong value
-_HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "tokenizer.model"]
+_HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt"]
 
 
 class CheckpointError(Exception):
@@ -154,7 +159,7 @@ def digest(paths: Iterable[Path]) -> str:
 
 
 def tokenizer_digest(directory: Path) -> str:
-    return digest(path for name in TOKENIZER_FILES if (path := directory / name).is_file())
+    return digest(path for name in (*TOKENIZER_FILES, *_FAST_TOKENIZER_FILES) if (path := directory / name).is_file())
 
 
 def weights_digest(directory: Path) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from models.checkpoint import CheckpointError, read_json, tensor_names
+from models.sequence_classifier.spec import SUFFIX
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +17,7 @@ class Family:
 
 
 _IXC_REWARD = Family("ixc_reward", "outcome")
+_CLASSIFIER = Family("sequence_classifier", "outcome")
 _BY_ARCHITECTURE = {
     "InternVLRewardModel": Family("visual_prm", "steps"),
     "InternLMXComposer2ForCausalLM": _IXC_REWARD,
@@ -30,12 +32,17 @@ def identify(directory: Path) -> Family:
     config = read_json(directory / "config.json")
     architectures = config.values.get("architectures")
     found = architectures[0] if isinstance(architectures, list) and architectures else None
-    family = _BY_ARCHITECTURE.get(found) if isinstance(found, str) else None
+    family = _named(found) if isinstance(found, str) else None
     if family is None:
-        raise config.error("architectures", "one of " + ", ".join(_BY_ARCHITECTURE), architectures)
+        known = ", ".join([*_BY_ARCHITECTURE, f"…{SUFFIX}"])
+        raise config.error("architectures", f"one of {known}", architectures)
     if family is _IXC_REWARD:
         _check_reward(directory)
     return family
+
+
+def _named(architecture: str) -> Family | None:
+    return _CLASSIFIER if architecture.endswith(SUFFIX) else _BY_ARCHITECTURE.get(architecture)
 
 
 def _check_reward(directory: Path) -> None:

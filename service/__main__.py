@@ -17,8 +17,8 @@ from service.settings import Settings, SettingsError, read_settings
 
 _READY = "\nSteelyard is ready: {address}/docs\n\nTry it:"
 _CURL = "  curl -s {address}/{route} -H 'content-type: application/json' -d @examples/{example}.json"
-# By the kind of model: the route, and what to send there.
-_TRY = {"steps": ("score_steps", "group"), "outcome": ("score_outcomes", "outcomes")}
+# By the kind of model.
+_ROUTES = {"steps": "score_steps", "outcome": "score_outcomes"}
 
 
 class Server(uvicorn.Server):
@@ -54,7 +54,7 @@ def _serve(settings: Settings, listening: socket.socket) -> int:
         host, port = listening.getsockname()[:2]
         address = f"http://{host if ':' not in host else f'[{host}]'}:{port}"
         hold_back()
-        print(_welcome(address, gateway.kinds), flush=True)
+        print(_welcome(address, gateway.examples), flush=True)
 
     def give_up() -> None:
         server.should_exit = True
@@ -73,11 +73,9 @@ def _serve(settings: Settings, listening: socket.socket) -> int:
     return _stop(gateway.failure) if gateway.failure else 0
 
 
-def _welcome(address: str, kinds: Iterable[str]) -> str:
+def _welcome(address: str, examples: Iterable[tuple[str, str]]) -> str:
     """What a newcomer reads: where the server is, and a call to try for each kind of model."""
-    calls = [
-        _CURL.format(address=address, route=route, example=example) for route, example in (_TRY[kind] for kind in kinds)
-    ]
+    calls = [_CURL.format(address=address, route=_ROUTES[kind], example=example) for kind, example in examples]
     return "\n".join([_READY.format(address=address), *calls, ""])
 
 

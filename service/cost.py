@@ -11,6 +11,7 @@ from service.gateway_model import GatewayModel
 from service.outcome_model import OutcomeModel
 from service.step_model import StepModel, count_steps
 from service.talk import NamedPicture, Talk, read_talk
+from service.whole_model import WholeModel
 from steelyard.schema import Candidate, Conversation, Message, ScoreOutcomesRequest, ScoreRequest, ScoreStepsRequest
 
 # The released models' tokenizer has 4 UTF-8 bytes a token in English, 6 in Chinese, 2 in formulas and code.
@@ -39,7 +40,7 @@ def estimate(request: ScoreRequest, model: GatewayModel, skip: Collection[int] =
     if isinstance(model, StepModel):
         assert isinstance(request, ScoreStepsRequest)
         return _estimate_steps(request, model, skip)
-    assert isinstance(model, OutcomeModel)
+    assert isinstance(model, WholeModel)
     assert isinstance(request, ScoreOutcomesRequest)
     if request.conversations is None:
         return _estimate_answers(request, model, skip)
@@ -64,7 +65,7 @@ def _solution(candidate: Candidate, request: ScoreStepsRequest) -> int:
     return steps * _STEP_TOKENS + _tokens(candidate if isinstance(candidate, str) else "".join(candidate))
 
 
-def _estimate_answers(request: ScoreOutcomesRequest, model: OutcomeModel, skip: Collection[int]) -> Cost:
+def _estimate_answers(request: ScoreOutcomesRequest, model: WholeModel, skip: Collection[int]) -> Cost:
     assert request.messages is not None
     assert request.candidates is not None
     limit = model.max_tokens
@@ -76,7 +77,7 @@ def _estimate_answers(request: ScoreOutcomesRequest, model: OutcomeModel, skip: 
     return Cost(min(limit, prefix) + suffixes, sum(cost.tiles for cost in dict(pictures).values()))
 
 
-def _estimate_conversations(chosen: Sequence[Conversation], max_tiles: int | None, model: OutcomeModel) -> Cost:
+def _estimate_conversations(chosen: Sequence[Conversation], max_tiles: int | None, model: WholeModel) -> Cost:
     """The messages that all of them begin with are shared, where their pictures are the same too."""
     limit, first = model.max_tokens, chosen[0]
     shared = min((_in_common(first, other) for other in chosen[1:]), default=0)
@@ -99,8 +100,10 @@ def _in_common(one: Conversation, other: Conversation) -> int:
     return next((index for index, (a, b) in pairs if a != b), min(len(one.messages), len(other.messages)))
 
 
-def _pictures(talk: Talk, max_tiles: int | None, model: OutcomeModel) -> list[tuple[NamedPicture, Cost]]:
-    """Each with what it costs at most, videos' composites about."""
+def _pictures(talk: Talk, max_tiles: int | None, model: WholeModel) -> list[tuple[NamedPicture, Cost]]:
+    """Each with what it costs at most, videos' composites about; none where the model will refuse them."""
+    if not isinstance(model, OutcomeModel):
+        return []
     side = model.spec.tile_side
     allowed = tiles_allowed(len(talk.pictures), max_tiles)
     # Of all grids the one with a single column has the most newlines.

@@ -84,10 +84,10 @@ class Gateway:
         return "the models are still loading" if self.queue is None else self.queue.progress
 
     @property
-    def kinds(self) -> list[str]:
-        """The kinds of models that are served; none until they are loaded."""
+    def examples(self) -> list[tuple[str, str]]:
+        """The kinds of models that are served, each with its example; none until they are loaded."""
         models = self.scoring.catalogue.models.values() if self.scoring is not None else ()
-        return list(dict.fromkeys(model.kind for model in models))
+        return list(dict.fromkeys((model.kind, model.example) for model in models))
 
     def measure(self) -> None:
         """Bring the metrics up to date that are only looked at when somebody asks."""

@@ -37,6 +37,8 @@ class GatewayModel(ABC):
 
     kind: ClassVar[Literal["steps", "outcome"]]
     result: ClassVar[type[CandidateScore]]
+    # A file in `examples/` to try it with.
+    example: ClassVar[str]
 
     name: str
     family: str
@@ -48,7 +50,7 @@ class GatewayModel(ABC):
     @property
     @abstractmethod
     def max_tiles(self) -> int:
-        """Tiles that a picture is cut into unless a call says otherwise."""
+        """Tiles that a picture is cut into unless a call says otherwise; 0 for a model that sees none."""
 
     @abstractmethod
     def ready(self, request: ScoreRequest, images: ImageStore, skip: Collection[int] = ()) -> ReadyGroup:

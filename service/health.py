@@ -147,11 +147,8 @@ def _numbers(result: CandidateScore) -> Sequence[float]:
 
 
 def _canary(model: GatewayModel) -> ScoreRequest:
-    """A picture with a gradient, a question, and two candidates of different lengths."""
-    ramp = Image.linear_gradient("L").resize((48, 32))
-    file = io.BytesIO()
-    Image.merge("RGB", (ramp, ramp.transpose(Image.Transpose.ROTATE_180), ramp)).save(file, "PNG")
-    images = ["data:image/png;base64," + base64.b64encode(file.getvalue()).decode()]
+    """A picture with a gradient if it sees any, a question, and two candidates of different lengths."""
+    images = [_gradient()] if model.max_tiles else []
     question = "Where is the picture brightest?"
     candidates = ["The picture shows a gradient.\n\nIt is brightest below.", "Above."]
     # How long it may take is this module's to say.
@@ -160,3 +157,10 @@ def _canary(model: GatewayModel) -> ScoreRequest:
         return ScoreStepsRequest(question=question, images=images, candidates=[*candidates], **call)
     asked = [Message(role="user", content=question)]
     return ScoreOutcomesRequest(messages=asked, images=images, candidates=candidates, **call)
+
+
+def _gradient() -> str:
+    ramp = Image.linear_gradient("L").resize((48, 32))
+    file = io.BytesIO()
+    Image.merge("RGB", (ramp, ramp.transpose(Image.Transpose.ROTATE_180), ramp)).save(file, "PNG")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

@@ -4,27 +4,25 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from models.encoded import EncodedCandidate, EncodedGroup, MarkerCount, Unscorable, ids_of, share_prefix
+from models.encoded import EncodedCandidate, MarkerCount, ids_of, share_prefix
 from models.ixc_reward.layout import DEFAULT_TILES
 from models.ixc_reward.prompt import OutcomePrompt
 from models.ixc_reward.spec import IXCRewardSpec
 from service.errors import InvalidRequest
-from service.gateway_model import GatewayModel, ReadyGroup, blobs_of, distinct
+from service.gateway_model import ReadyGroup
 from service.images import Image, ImageStore
-from service.job import JobPicture, Outcome
+from service.job import JobPicture
 from service.outcome_pictures import BadImage, SeenPicture, place, see
 from service.talk import Talk, read_talk
-from steelyard.schema import CandidateScore, OutcomeScore, ScoreOutcomesRequest, ScoreRequest
-
-Found = EncodedCandidate | Unscorable
+from service.whole_model import Found, WholeModel
+from steelyard.schema import CandidateScore, ScoreOutcomesRequest, ScoreRequest
 
 
 @dataclass(frozen=True, slots=True)
-class OutcomeModel(GatewayModel):
-    """Scores an answer, or a conversation, as a whole."""
+class OutcomeModel(WholeModel):
+    """Scores an answer, or a conversation, with its pictures."""
 
-    kind: ClassVar = "outcome"
-    result: ClassVar = OutcomeScore
+    example: ClassVar = "outcomes"
 
     spec: IXCRewardSpec
     prompt: OutcomePrompt
@@ -39,13 +37,6 @@ class OutcomeModel(GatewayModel):
         if request.conversations is None:
             return self._ready_candidates(request, chosen, images)
         return self._ready_conversations(request, chosen, images)
-
-    def scored(self, outcome: Outcome, group: ReadyGroup, request: ScoreRequest) -> Sequence[CandidateScore]:
-        score = outcome.values(1).item()
-        return [
-            OutcomeScore(index=index, status="ok", score=score, detail=group.details.get(index))
-            for index in group.places[outcome.candidate]
-        ]
 
     def _ready_candidates(self, request: ScoreOutcomesRequest, chosen: Sequence[int], images: ImageStore) -> ReadyGroup:
         """Candidates share messages and pictures."""
@@ -103,30 +94,6 @@ class OutcomeModel(GatewayModel):
 
     def _tokens(self, pictures: Sequence[SeenPicture]) -> list[int]:
         return [picture.tokens(self.spec.tile_side) for picture in pictures]
-
-    def _ready(
-        self,
-        encoded: EncodedGroup,
-        found: Mapping[int, Found],
-        files: Mapping[str, Image],
-        *,
-        shared: tuple[JobPicture, ...] = (),
-        own: Mapping[int, tuple[JobPicture, ...]] | None = None,
-        bad: Sequence[CandidateScore] = (),
-    ) -> ReadyGroup:
-        scorable = {index: it for index, it in found.items() if isinstance(it, EncodedCandidate)}
-        candidates = distinct((index, it, own[index] if own else ()) for index, it in scorable.items())
-        refused = (self.unscored(i, it.reason, it.detail) for i, it in found.items() if isinstance(it, Unscorable))
-        return ReadyGroup(
-            refused=(*bad, *refused),
-            prefix=encoded.prefix.tobytes(),
-            candidates=tuple(candidates),
-            pictures=shared,
-            blobs=blobs_of(files.values()),
-            places=tuple(map(tuple, candidates.values())),
-            details={index: it.detail for index, it in scorable.items()},
-            prompt_tokens={index: len(encoded.prefix) + len(it.suffix) for index, it in scorable.items()},
-        )
 
 
 def _resolve(talks: Collection[Talk], images: ImageStore) -> dict[str, Image]:

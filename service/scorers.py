@@ -4,9 +4,8 @@ import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial, wraps
+from functools import partial
 from pathlib import Path
-from typing import ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -22,11 +21,10 @@ from models.token_tree import picture_keys
 from models.tree_scorer import Prompt, TreeScorer
 from models.visual_prm import network as visual_prm
 from service.batching import Waiting
-from service.engine import Attempt, DeviceFault, Features, Logits, OutOfMemory, Scorer
+from service.device_faults import guarded, raising_device_faults
+from service.engine import Attempt, Features, Logits, Scorer
 from service.job import Job, JobPicture, PictureKey
 
-Params = ParamSpec("Params")
-Result = TypeVar("Result")
 # Bytes of the weights read so far, and of all.
 Progress = Callable[[int, int], None]
 # More than a prefix cache holds pictures of.
@@ -46,26 +44,6 @@ class Running:
 def load_scorer(family: Family, directory: Path, running: Running, progress: Progress) -> Scorer:
     """Raises CheckpointError."""
     return _LOAD[family.name](directory, running, progress)
-
-
-def _raising_device_faults(method: Callable[Params, Result]) -> Callable[Params, Result]:
-    """A fault of the accelerator is no candidate's fault, and every later call would raise it again."""
-
-    @wraps(method)
-    def guarded(*args: Params.args, **kwargs: Params.kwargs) -> Result:
-        try:
-            return method(*args, **kwargs)
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            raise OutOfMemory(str(error)) from error
-        except torch.AcceleratorError as error:
-            raise DeviceFault(str(error)) from error
-        except RuntimeError as error:
-            # What the processor's allocator raises has no class of its own.
-            if "not enough memory" in str(error) or "can't allocate memory" in str(error):
-                raise OutOfMemory(str(error)) from error
-            raise
-
-    return guarded
 
 
 class PictureNumbers:
@@ -101,12 +79,12 @@ class NetworkScorer:
     def counts(self) -> CacheCounts:
         return self._tree.counts
 
-    @_raising_device_faults
+    @raising_device_faults
     @torch.inference_mode()
     def encode(self, picture: JobPicture, contents: Sequence[bytes]) -> torch.Tensor:
         return self._see(picture, contents)
 
-    @_raising_device_faults
+    @raising_device_faults
     def begin(self, batch: Sequence[Waiting]) -> "Attempt":
         if batch[0].job.plain:
             return _PlainAttempt(batch, self._score_plain)
@@ -132,7 +110,7 @@ class _PackedAttempt:
         return self._scoring.computed
 
     def run(self, features: Mapping[PictureKey, Features]) -> Generator[None, None, list[Logits]]:
-        return _guarded(self._scoring.run({n: _tensor(features[key]) for key, n in self._wanted.items()}))
+        return guarded(self._scoring.run({n: _tensor(features[key]) for key, n in self._wanted.items()}))
 
     def close(self) -> None:
         self._scoring.close()
@@ -147,7 +125,7 @@ class _PlainAttempt:
         self.computed: Sequence[int] = [e.job.tokens(index) for e in batch for index in e.candidates]
 
     def run(self, features: Mapping[PictureKey, Features]) -> Generator[None, None, list[Logits]]:
-        return _guarded(self._run(features))
+        return guarded(self._run(features))
 
     def close(self) -> None:
         """Nothing is held."""
@@ -159,18 +137,6 @@ class _PlainAttempt:
                 logits.append(self._score(_candidate(entry.job, index, features)).cpu().numpy())
                 yield
         return logits
-
-
-def _guarded(forward: Generator[None, None, list[Logits]]) -> Generator[None, None, list[Logits]]:
-    """Faults of the device as the engine knows them; torch's mode is set for each piece, as others run between."""
-    step = _raising_device_faults(torch.inference_mode()(lambda: next(forward)))
-    while True:
-        try:
-            step()
-        except StopIteration as ended:
-            logits: list[Logits] = ended.value
-            return logits
-        yield
 
 
 def _prompt(job: Job, index: int, numbers: Mapping[PictureKey, int]) -> Prompt:
@@ -222,5 +188,16 @@ def _load_ixc_reward(directory: Path, running: Running, progress: Progress) -> N
     return NetworkScorer(see, tree, partial(ixc_reward.score_plain, model))
 
 
+def _load_classifier(directory: Path, running: Running, progress: Progress) -> Scorer:
+    # transformers takes seconds to import, which nobody should wait for who serves none of its models.
+    from service.classifier_scorer import load
+
+    return load(directory, running, progress)
+
+
 # By the family's name in the registry.
-_LOAD = {"visual_prm": _load_visual_prm, "ixc_reward": _load_ixc_reward}
+_LOAD: dict[str, Callable[[Path, Running, Progress], Scorer]] = {
+    "visual_prm": _load_visual_prm,
+    "ixc_reward": _load_ixc_reward,
+    "sequence_classifier": _load_classifier,
+}

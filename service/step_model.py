@@ -32,6 +32,7 @@ class StepModel(GatewayModel):
 
     kind: ClassVar = "steps"
     result: ClassVar = StepScores
+    example: ClassVar = "group"
 
     spec: VisualPRMSpec
     prompt: StepPrompt

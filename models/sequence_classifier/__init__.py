@@ -1,0 +1,1 @@
+"""Any text reward model that transformers loads as a sequence classifier with one label."""
