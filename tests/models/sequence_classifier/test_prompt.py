@@ -47,7 +47,9 @@ def expected(reference: PreTrainedTokenizerBase, conversation: list[Turn]) -> li
     messages = [turn._asdict() for turn in conversation]
     found = reference.apply_chat_template(messages, tokenize=True, return_dict=False)
     assert isinstance(found, list)
-    return [int(id_) for id_ in found]
+    tokens = [id_ for id_ in found if isinstance(id_, int)]
+    assert len(tokens) == len(found)
+    return tokens
 
 
 def ids(found: EncodedCandidate | Unscorable) -> list[int]:
