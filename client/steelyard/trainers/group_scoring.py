@@ -30,7 +30,7 @@ Answer: TypeAlias = ScoreStepsResponse | ScoreOutcomesResponse
 Placed: TypeAlias = dict[int, SampleScore]
 # They are wrong for every group alike: a run that went on would learn nothing and not say so.
 _ENDS_THE_RUN = (InvalidKey, NotAllowed, UnknownModel, UnknownRoute, OtherWeights)
-_FIRST_S, _LONGEST_S = 1.0, 30.0
+_FIRST_S, _LONGEST_S = 0.5, 30.0
 
 
 @dataclass(frozen=True, slots=True)
