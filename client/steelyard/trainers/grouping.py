@@ -29,16 +29,32 @@ class Group:
 
 def gather(samples: Sequence[Sample]) -> list[Group]:
     """Groups in the order in which their first samples come. Raises InvalidCall."""
-    likeness = Likeness()
+    keys = _Keys()
     questions: dict[Hashable, Question] = {}
     responses: dict[Hashable, dict[Response, list[int]]] = {}
     for place, sample in enumerate(samples):
-        question = question_of(sample)
-        key = question.turns, likeness.keys(question.pictures)
+        key, question = keys.of(sample)
         questions.setdefault(key, question)
         response = sample.response if isinstance(sample.response, str) else tuple(sample.response)
         responses.setdefault(key, {}).setdefault(response, []).append(place)
     return [part for key, places in responses.items() for part in _parts(questions[key], places)]
+
+
+class _Keys:
+    """Questions by what they say and show; the same text or objects again are not read again."""
+
+    def __init__(self) -> None:
+        self._likeness = Likeness()
+        # By identity; the samples outlive this.
+        self._read: dict[Hashable, tuple[Hashable, Question]] = {}
+
+    def of(self, sample: Sample) -> tuple[Hashable, Question]:
+        asked = sample.question if isinstance(sample.question, str) else id(sample.question)
+        identity = asked, tuple(map(id, sample.images))
+        if identity not in self._read:
+            question = question_of(sample)
+            self._read[identity] = (question.turns, self._likeness.keys(question.pictures)), question
+        return self._read[identity]
 
 
 def _parts(question: Question, places: dict[Response, list[int]]) -> Iterator[Group]:

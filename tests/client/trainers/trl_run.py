@@ -52,10 +52,11 @@ class AsyncNoting(Noting, AsyncRewardFunction):
 def run(reward: Noting, kind: str, steps: int, folder: Path) -> dict[str, object]:
     trainer = train(reward, kind, steps, folder)
     history = [row for row in trainer.state.log_history if "reward" in row]
+    logs: Any = trainer._logs
     return {
         "rewards": reward.rewards,
-        "kept_by_trl": list(trainer._logs["rewards"]["steelyard"]),
-        "reasons": list(trainer._logs["extra"]["steelyard_status"]),
+        "kept_by_trl": list(logs["rewards"]["steelyard"]),
+        "reasons": list(logs["extra"]["steelyard_status"]),
         **{name: [row[name] for row in history] for name in ("reward", "steelyard/unscored", "grad_norm")},
     }
 
