@@ -32,7 +32,9 @@ def gather(samples: Sequence[Sample]) -> list[Group]:
     keys = _Keys()
     questions: dict[Hashable, Question] = {}
     responses: dict[Hashable, dict[Response, list[int]]] = {}
-    for place, sample in enumerate(samples):
+    # Held, so that no object's identity is given to another.
+    held = list(samples)
+    for place, sample in enumerate(held):
         key, question = keys.of(sample)
         questions.setdefault(key, question)
         response = sample.response if isinstance(sample.response, str) else tuple(sample.response)
@@ -45,7 +47,7 @@ class _Keys:
 
     def __init__(self) -> None:
         self._likeness = Likeness()
-        # By identity; the samples outlive this.
+        # Objects by their identity: the samples outlive this.
         self._read: dict[Hashable, tuple[Hashable, Question]] = {}
 
     def of(self, sample: Sample) -> tuple[Hashable, Question]:

@@ -62,3 +62,9 @@ def test_a_server_killed_in_mid_run_gives_none_which_moves_nothing(told: dict[st
     assert run["reward"][half:] == [None] * (STEPS - half)
     assert run["grad_norm"][half:] == [0.0] * (STEPS - half)
     assert run["reasons"][-1].startswith("connection_failed: ")
+
+
+def test_the_example_prints_a_reward_for_each_step(told: dict[str, Any]) -> None:
+    rows = [json.loads(line) for line in told["example"].splitlines() if line.startswith('{"step"')]
+    assert [row["step"] for row in rows] == [1, 2]
+    assert all(0 < row["reward"] < 1 and row["steelyard/unscored"] == 0 for row in rows)

@@ -3,6 +3,8 @@
 `python -m tests.client.trainers.trl_run URL PID FOLDER [STEPS]`: PID is the gateway's, killed in the last run's middle.
 """
 
+import contextlib
+import io
 import json
 import os
 import signal
@@ -11,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from examples.trl_grpo import train
+from examples import trl_grpo
 from steelyard import Client, Retry
 from steelyard.trainers.trl import AsyncRewardFunction, RewardFunction
 
@@ -50,7 +52,7 @@ class AsyncNoting(Noting, AsyncRewardFunction):
 
 
 def run(reward: Noting, kind: str, steps: int, folder: Path) -> dict[str, object]:
-    trainer = train(reward, kind, steps, folder)
+    trainer = trl_grpo.train(reward, kind, steps, folder)
     history = [row for row in trainer.state.log_history if "reward" in row]
     logs: Any = trainer._logs
     return {
@@ -70,6 +72,16 @@ def direct(url: str, rows: Sequence[Row]) -> list[float | None]:
         ]
 
 
+def example(url: str) -> str:
+    """What the example prints, run as its reader would."""
+    os.environ["STEELYARD_URL"] = url
+    sys.argv = ["trl_grpo.py", "--trainer", "rloo", "--steps", "2"]
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        trl_grpo.main()
+    return printed.getvalue()
+
+
 def main() -> None:
     url, victim, folder = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
     steps = int(sys.argv[4]) if len(sys.argv) > 4 else 4
@@ -77,6 +89,7 @@ def main() -> None:
     for name, reward, kind in (("grpo", Noting(url), "grpo"), ("rloo", AsyncNoting(url), "rloo")):
         told[name] = run(reward, kind, steps, folder)
         told[f"{name} direct"] = direct(url, reward.rows)
+    told["example"] = example(url)
     told["killed"] = run(Noting(url, victim, steps // 2 + 1), "grpo", steps, folder)
     print(json.dumps(told))
 
