@@ -31,7 +31,7 @@ INSTALL = $(UV) pip install --quiet --python $(VENV)/bin/python
 COMPILE = $(UV) pip compile --quiet --generate-hashes --no-header --python-version 3.11 --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test check check-hostile check-load check-chaos lint types imports bench train-demo judge-demo pictures lock clean
+.PHONY: help install serve test check check-hostile check-load check-chaos check-trainers lint types imports bench train-demo judge-demo pictures lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -55,6 +55,9 @@ check-load: $(VENV)/.dev ## ten times a server's capacity for a minute: statuses
 
 check-chaos: $(VENV)/.dev ## GROUPS=10000 through a fleet while FAULTS=100 fall: lost, duplicated, wrong
 	@OMP_NUM_THREADS=1 $(RUN) -m loadtest.chaos --groups $(GROUPS) --faults $(FAULTS) $(ARGS)
+
+check-trainers: $(VENV)/.dev ## the trainers at work on a server's rewards, for longer than the tests do
+	TRAINER_STEPS=40 $(TEST) -q -s tests/client/trainers/test_trl.py
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .

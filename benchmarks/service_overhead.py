@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", default=str(TOKENIZER), help="its tokeniser is the one that is timed")
     options = parser.parse_args()
     bodies = list(itertools.islice(_bodies(options.checkpoint), options.groups + _WARM_UP))
-    with _server(options.checkpoint) as port:
+    with server(options.checkpoint) as port:
         connection = http.client.HTTPConnection("127.0.0.1", port)
         rows = [_post(connection, body) for body in bodies]
     _report(rows[_WARM_UP:])
@@ -68,7 +68,7 @@ def _step(generator: random.Random, tokenizer: Tokenizer, vocabulary: list[str])
 
 
 @contextmanager
-def _server(checkpoint: str) -> Iterator[int]:
+def server(checkpoint: str) -> Iterator[int]:
     """The gateway in a process of its own, as it is served; yields its port."""
     command = [sys.executable, "-m", "benchmarks.stub_server", checkpoint]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:

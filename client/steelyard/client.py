@@ -15,9 +15,10 @@ import httpx2
 from steelyard.calls import Calls
 from steelyard.errors import InvalidCall, SteelyardError
 from steelyard.exchange import Alone, Answer, Reply, Script, Send, Wait, Work
+from steelyard.lanes import Lanes
 from steelyard.requests import check_timeout
 from steelyard.retry import Retry
-from steelyard.transport import answer_of, error_of, find_server, limits, request_of
+from steelyard.transport import ONE_CONNECTION, answer_of, error_of, find_server, request_of
 
 MAX_CONCURRENCY = 64
 
@@ -97,9 +98,9 @@ class Client:
         self._calls = _calls(max_concurrency, retry, timeout_s)
         self._permits = threading.BoundedSemaphore(max_concurrency)
         self._locks: _Locks[threading.Lock] = _Locks(threading.Lock)
-        server = self._server
-        self._http = httpx2.Client(
-            base_url=server.url, headers=server.headers, verify=server.tls, limits=limits(max_concurrency)
+        server, tls = self._server, self._server.tls
+        self._lanes = Lanes(
+            lambda: httpx2.Client(base_url=server.url, headers=server.headers, verify=tls, limits=ONE_CONNECTION)
         )
 
     score_steps = _blocking(Calls.score_steps)
@@ -120,7 +121,8 @@ class Client:
 
     def close(self) -> None:
         """Close its connections; calls under way fail."""
-        self._http.close()
+        for lane in self._lanes.closing():
+            lane.close()
 
     def __enter__(self) -> Self:
         return self
@@ -154,7 +156,8 @@ class Client:
 
     def _send(self, send: Send) -> Answer | SteelyardError:
         try:
-            return answer_of(self._http.send(request_of(send, self._http)))
+            with self._lanes.lent() as http:
+                return answer_of(http.send(request_of(send, http)))
         except httpx2.HTTPError as error:
             return error_of(error, send, self._server)
 
@@ -176,8 +179,14 @@ class AsyncClient:
         self._permits = asyncio.BoundedSemaphore(max_concurrency)
         self._locks: _Locks[asyncio.Lock] = _Locks(asyncio.Lock)
         server = self._server
-        self._http = httpx2.AsyncClient(
-            base_url=server.url, headers=server.headers, verify=server.tls, limits=limits(max_concurrency)
+        self._lanes = Lanes(
+            functools.partial(
+                httpx2.AsyncClient,
+                base_url=server.url,
+                headers=server.headers,
+                verify=server.tls,
+                limits=ONE_CONNECTION,
+            )
         )
 
     score_steps = _awaiting(Calls.score_steps)
@@ -197,7 +206,8 @@ class AsyncClient:
 
     async def aclose(self) -> None:
         """Close its connections; calls under way fail."""
-        await self._http.aclose()
+        for lane in self._lanes.closing():
+            await lane.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -231,7 +241,8 @@ class AsyncClient:
 
     async def _send(self, send: Send) -> Answer | SteelyardError:
         try:
-            return answer_of(await self._http.send(request_of(send, self._http)))
+            with self._lanes.lent() as http:
+                return answer_of(await http.send(request_of(send, http)))
         except httpx2.HTTPError as error:
             return error_of(error, send, self._server)
 

@@ -1,5 +1,6 @@
 """Where the server is and how a request gets there: the one place that knows httpx2."""
 
+import functools
 import math
 import os
 import ssl
@@ -15,6 +16,8 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 _CONNECT_S = 10.0
 # Shorter than the 5 s after which the server closes an idle connection, so that none is used as it closes.
 _IDLE_S = 4.0
+# Of a lane.
+ONE_CONNECTION = httpx2.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=_IDLE_S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,21 +57,22 @@ def find_server(url: str | None, api_key: str | None) -> Server:
     return Server(parsed, key)
 
 
-def limits(max_concurrency: int) -> httpx2.Limits:
-    """The permits bound the connections; all of them may be kept."""
-    return httpx2.Limits(max_keepalive_connections=max_concurrency, keepalive_expiry=_IDLE_S)
-
-
 def request_of(send: Send, client: httpx2.Client | httpx2.AsyncClient) -> httpx2.Request:
     patience_s = None if math.isinf(send.timeout_s) else send.timeout_s
     connect_s = min(_CONNECT_S, send.timeout_s)
     return client.build_request(
         send.method,
-        send.path,
+        _address(client.base_url, send.path),
         content=send.content or None,
         headers={"Content-Type": send.media_type} if send.media_type else None,
         timeout=httpx2.Timeout(patience_s, connect=connect_s),
     )
+
+
+@functools.lru_cache(256)
+def _address(server: httpx2.URL, path: str) -> httpx2.URL:
+    """Below the server's own path; read once, since reading a URL is half of the making of a request."""
+    return server.copy_with(raw_path=server.raw_path.rstrip(b"/") + path.encode())
 
 
 def answer_of(response: httpx2.Response) -> Answer:
