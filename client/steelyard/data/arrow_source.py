@@ -9,7 +9,7 @@ from typing import Any
 from steelyard.data.arrow_types import added_array
 from steelyard.data.extras import arrow
 from steelyard.data.records import Record
-from steelyard.data.sources import Survey, fingerprint
+from steelyard.data.sources import START, Mark, Survey, fingerprint
 from steelyard.errors import InvalidCall
 
 pa = arrow()
@@ -36,7 +36,7 @@ class ArrowSource:
             raise InvalidCall(f"{self._path}: is empty: it has no records")
         return Survey(fingerprint(self._files), total, tuple(names))
 
-    def records(self, start: int, names: Sequence[str], mark: int = 0) -> Iterator[Record]:
+    def records(self, start: int, names: Sequence[str], mark: Mark = START) -> Iterator[Record]:
         for first, batch in self._batches(start, names):
             yield from (Record(index, f"record {index + 1}", row) for index, row in enumerate(batch.to_pylist(), first))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from steelyard.data.records import BadRecord, Record, Row
-from steelyard.data.sources import RANGE, Survey, fingerprint
+from steelyard.data.sources import RANGE, START, Mark, Survey, fingerprint
 from steelyard.errors import InvalidCall
 
 # As much as a server takes of one call.
@@ -37,32 +37,33 @@ class JsonLines:
         self.folder = path.parent
 
     def survey(self) -> Survey:
-        total, marks, columns, first_error = 0, [], (), ""
-        for line in self._lines(0):
+        """Every line is looked at: one may have columns that no other has."""
+        total, marks, error = 0, list[Mark](), ""
+        columns: dict[str, None] = {}
+        for line in self._lines(START):
             if total % RANGE == 0:
-                marks.append(line.position)
-            if not columns:
-                row = _row(line)
-                first_error = first_error or (str(row) if isinstance(row, BadRecord) else "")
-                columns = () if isinstance(row, BadRecord) else tuple(row)
+                marks.append(Mark(line.position, line.number - 1))
             total += 1
+            row = _row(line)
+            if isinstance(row, BadRecord):
+                error = error or row.message
+            else:
+                columns.update(dict.fromkeys(row))
         if total == 0:
             raise InvalidCall(f"{self._path}: is empty: it has no records")
         if not columns:
-            raise InvalidCall(f"{self._path}: no line can be read as a record: {first_error or 'no columns'}")
-        return Survey(fingerprint([self._path]), total, columns, tuple(marks))
+            raise InvalidCall(f"{self._path}: no line can be read as a record: {error or 'they have no columns'}")
+        return Survey(fingerprint([self._path]), total, tuple(columns), tuple(marks))
 
-    def records(self, start: int, names: Sequence[str], mark: int = 0) -> Iterator[Record]:
-        first = start // RANGE * RANGE if mark else 0
+    def records(self, start: int, names: Sequence[str], mark: Mark = START) -> Iterator[Record]:
+        first = start // RANGE * RANGE if mark != START else 0
         for index, line in enumerate(self._lines(mark), first):
             if index >= start:
-                # Only a file that is read from its beginning knows its lines' numbers.
-                place = f"line {line.number}" if mark == 0 else f"record {index + 1}"
-                yield Record(index, place, _row(line))
+                yield Record(index, f"line {line.number}", _row(line))
 
     def blocks(self) -> Iterator["JsonBlock"]:
         first, rows, size = 0, list[Row | BadRecord](), 0
-        for line in self._lines(0):
+        for line in self._lines(START):
             if rows and (len(rows) == _BLOCK_RECORDS or size + line.size > _BLOCK_BYTES):
                 yield JsonBlock(first, len(rows), rows)
                 first, rows, size = first + len(rows), [], 0
@@ -71,11 +72,11 @@ class JsonLines:
         if rows:
             yield JsonBlock(first, len(rows), rows)
 
-    def _lines(self, mark: int) -> Iterator[_Line]:
+    def _lines(self, mark: Mark) -> Iterator[_Line]:
         """Raises InvalidCall for a file that cannot be read to its end."""
         try:
             with self._opened() as file:
-                file.seek(mark)
+                file.seek(mark.position)
                 yield from _lines(file, mark)
         except (OSError, EOFError) as error:
             raise InvalidCall(f"{self._path}: cannot be read: {error}") from None
@@ -109,8 +110,8 @@ class JsonBlock:
         return rows
 
 
-def _lines(file: BinaryIO, position: int) -> Iterator[_Line]:
-    number = 0
+def _lines(file: BinaryIO, mark: Mark) -> Iterator[_Line]:
+    position, number = mark.position, mark.lines
     while content := file.readline(MOST_LINE_BYTES + 1):
         number, begin, length = number + 1, position, len(content)
         fits = length <= MOST_LINE_BYTES

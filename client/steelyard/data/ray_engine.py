@@ -14,7 +14,7 @@ from steelyard.data.extras import ray_data
 from steelyard.data.journal import Journal
 from steelyard.data.pipeline import Nothing, ScoredSpan, score_in_order
 from steelyard.data.records import Record
-from steelyard.data.sources import RANGE
+from steelyard.data.sources import RANGE, START, Mark
 from steelyard.data.spans import cut
 from steelyard.data.task import Task
 from steelyard.errors import SteelyardError
@@ -46,7 +46,8 @@ def _ranges(task: Task, start: int) -> Iterator[dict[str, int]]:
     total, marks = task.survey.total, task.survey.marks
     while start < total:
         end = min(total, (start // RANGE + 1) * RANGE)
-        yield {"start": start, "end": end, "mark": marks[start // RANGE] if marks else 0}
+        mark = marks[start // RANGE] if marks else START
+        yield {"start": start, "end": end, "position": mark.position, "lines": mark.lines}
         start = end
 
 
@@ -59,15 +60,15 @@ class _Worker:
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[bytes]]:
         """A row a span; an error stands after what was scored before it."""
-        start, end, mark = (int(batch[name][0]) for name in ("start", "end", "mark"))
+        start, end, *mark = (int(batch[name][0]) for name in ("start", "end", "position", "lines"))
         found: list[ScoredSpan | SteelyardError] = []
         try:
-            self._runner.run(self._score(start, end, mark, found))
+            self._runner.run(self._score(start, end, Mark(*mark), found))
         except SteelyardError as error:
             found.append(error)
         return {"scored": [pickle.dumps(each) for each in found]}
 
-    async def _score(self, start: int, end: int, mark: int, found: list[Any]) -> None:
+    async def _score(self, start: int, end: int, mark: Mark, found: list[Any]) -> None:
         task = self._task
         records: Iterable[Record] = task.source.records(start, task.columns.names, mark)
         spans = cut(takewhile(lambda record: record.index < end, records), task.reader())

@@ -36,13 +36,24 @@ class Block(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Mark:
+    """Where in a file a range begins: its byte, and the lines before it."""
+
+    position: int = 0
+    lines: int = 0
+
+
+START = Mark()
+
+
+@dataclass(frozen=True, slots=True)
 class Survey:
-    """What a first look at the whole data set finds; `marks` has the position of every RANGE-th record."""
+    """What a first look at the whole data set finds; `marks` are those of its ranges, where they are of use."""
 
     fingerprint: str
     total: int
     columns: tuple[str, ...]
-    marks: tuple[int, ...] = ()
+    marks: tuple[Mark, ...] = ()
 
 
 class Source(Protocol):
@@ -54,8 +65,8 @@ class Source(Protocol):
         """Raises InvalidCall when there is nothing to read."""
         ...
 
-    def records(self, start: int, names: Sequence[str], mark: int = 0) -> Iterator[Record]:
-        """From number `start` on, with these columns at least; `mark` is the position of the last range before it."""
+    def records(self, start: int, names: Sequence[str], mark: Mark = START) -> Iterator[Record]:
+        """From number `start` on, with these columns at least; `mark` is that of its range, or the data set's start."""
         ...
 
     def blocks(self) -> Iterator[Block]: ...
