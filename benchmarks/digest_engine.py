@@ -4,6 +4,7 @@ import zlib
 from collections.abc import Generator, Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from benchmarks.stub_engine import Nothing, Stub, serve
 from service.batching import Waiting
@@ -26,8 +27,8 @@ class Digest(Nothing):
         return [_logits(job.ids(place), len(job.readouts(place))) for job, place in self._places]
 
 
-def _logits(ids: Sequence[int], steps: int) -> Logits:
-    digest = zlib.crc32(np.asarray(ids, np.int32).tobytes())
+def _logits(ids: npt.NDArray[np.int32], steps: int) -> Logits:
+    digest = zlib.crc32(ids.tobytes())
     odds = ((digest + 7919 * np.arange(steps)) % 8000) / 1000 - 4
     return np.stack([odds, np.zeros(steps)], axis=1).astype(np.float32)
 

@@ -65,9 +65,10 @@ def main() -> None:
 
 def _measure(url: str, data: Path, options: argparse.Namespace) -> None:
     out = data.with_name("whole.jsonl")
-    bare = [_bare(url, options.together, 1)]
+    groups = min(_BARE_GROUPS, options.records // options.together)
+    bare = [_bare(url, groups, options.together, 1)]
     ran = _run(url, data, out)
-    bare.append(_bare(url, options.together, 2))
+    bare.append(_bare(url, groups, options.together, 2))
     print(f"{options.records:,} records in {ran.seconds:.0f} s, {ran.rate:,.0f} a second while scoring")
     print(f"bare loop: {bare[0]:,.0f} before, {bare[1]:,.0f} after; the filter has {ran.rate / median(bare):.1%}")
     print(f"greatest resident memory {ran.memory / 2**20:.0f} MiB")
@@ -125,12 +126,10 @@ def _environment(url: str) -> dict[str, str]:
     return os.environ | {"STEELYARD_URL": url, "PYTHONPATH": str(ROOT / "client")}
 
 
-def _bare(url: str, together: int, seed: int) -> float:
+def _bare(url: str, groups: int, together: int, seed: int) -> float:
     """Records a second."""
-    return (
-        asyncio.run(_send([_request(seed * 10**9 + number, together) for number in range(_BARE_GROUPS)], url))
-        * together
-    )
+    requests = [_request(seed * 10**9 + number, together) for number in range(groups)]
+    return asyncio.run(_send(requests, url)) * together
 
 
 async def _send(requests: Sequence[bytes], url: str) -> float:

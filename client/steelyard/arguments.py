@@ -22,7 +22,7 @@ class Arguments(argparse.Namespace):
     timeout: float | None
     json: bool
     image: list[str]
-    question: str | None
+    question: str
     candidate: list[str]
     candidates_file: str | None
     model: str | None
@@ -35,6 +35,7 @@ class Arguments(argparse.Namespace):
     follow: bool
     input: str
     output: str
+    question_column: str | None
     messages: str | None
     response: str | None
     candidates: str | None

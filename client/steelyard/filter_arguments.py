@@ -24,7 +24,7 @@ def add_filter(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_columns(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--question", metavar="COLUMN", help="default: question")
+    group.add_argument("--question", dest="question_column", metavar="COLUMN", help="default: question")
     group.add_argument("--messages", metavar="COLUMN", help="messages in place of a question")
     group.add_argument("--response", metavar="COLUMN", help="one candidate; default: response, or messages' last turn")
     group.add_argument("--candidates", metavar="COLUMN", help="a list of candidates")

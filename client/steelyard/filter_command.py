@@ -26,7 +26,7 @@ def _filtering(given: Arguments, timeout_s: float | None) -> Filtering:
         output=given.output,
         url=given.url,
         model=given.model,
-        question=given.question,
+        question=given.question_column,
         messages=given.messages,
         response=given.response,
         candidates=given.candidates,

@@ -23,18 +23,18 @@ class ArrowSource:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._files = _files_of(path) if path.is_dir() else [path]
+        self.files = _files_of(path) if path.is_dir() else [path]
         self.folder = path if path.is_dir() else path.parent
 
     def survey(self) -> Survey:
-        files = [_opened(file) for file in self._files]
+        files = [_opened(file) for file in self.files]
         total, names = sum(file.count for file in files), files[0].schema.names
-        for path, file in zip(self._files, files, strict=True):
+        for path, file in zip(self.files, files, strict=True):
             if not file.schema.equals(files[0].schema, check_metadata=False):
-                raise InvalidCall(f"{path}: its columns are not those of {self._files[0]}")
+                raise InvalidCall(f"{path}: its columns are not those of {self.files[0]}")
         if total == 0:
             raise InvalidCall(f"{self._path}: is empty: it has no records")
-        return Survey(fingerprint(self._files), total, tuple(names))
+        return Survey(fingerprint(self.files), total, tuple(names))
 
     def records(self, start: int, names: Sequence[str], mark: Mark = START) -> Iterator[Record]:
         for first, batch in self._batches(start, names):
@@ -48,7 +48,7 @@ class ArrowSource:
         """Number of its first record, batch; those before `start` are passed over by whole row groups."""
         first = 0
         try:
-            for path in self._files:
+            for path in self.files:
                 file = _opened(path)
                 if first + file.count > start:
                     yield from file.batches(first, start, names)
@@ -92,7 +92,7 @@ class _ParquetFile:
         self.schema = self._file.schema_arrow
 
     def batches(self, first: int, start: int, names: Sequence[str] | None) -> Iterator[tuple[int, Any]]:
-        groups = []
+        groups: list[int] = []
         for group in range(self._file.metadata.num_row_groups):
             rows = self._file.metadata.row_group(group).num_rows
             if groups or first + rows > start:

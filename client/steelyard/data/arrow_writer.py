@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import count
+from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -44,7 +44,8 @@ class DatasetsWriter:
 
     def write(self, draft: Path, rows: Iterable[Rows]) -> None:
         draft.mkdir()
-        names, whole = [], hashlib.sha256()
+        names: list[str] = []
+        whole = hashlib.sha256()
         with _staged(draft, rows) as (schema, batches):
             for number, shard in enumerate(_shards(batches)):
                 names.append(f"data-{number:05}.arrow")
@@ -54,7 +55,7 @@ class DatasetsWriter:
         for name in names:
             with (draft / name).open("rb") as written:
                 whole.update(hashlib.file_digest(written, "sha256").digest())
-        state = {
+        state: dict[str, object] = {
             "_data_files": [{"filename": name} for name in names],
             "_fingerprint": whole.hexdigest()[:16],
             "_format_columns": None,
@@ -84,21 +85,13 @@ def _staged(draft: Path, rows: Iterable[Rows]) -> Iterator[tuple[Any, Iterator[A
 
 
 def _stage(folder: Path, rows: Iterable[Rows]) -> Iterator[tuple[Any, Path]]:
-    numbers = count()
-    schema = stream = file = None
-    for batch in _batches(rows):
-        if schema is None or not batch.schema.equals(schema, check_metadata=True):
-            if stream is not None:
-                stream.close()
-                file.close()
-            schema, path = batch.schema, folder / f"{next(numbers):06}.arrow"
-            file = pa.OSFile(str(path), "wb")
-            stream = pa.ipc.new_stream(file, schema)
-            yield schema, path
-        stream.write_batch(batch)
-    if stream is not None:
-        stream.close()
-        file.close()
+    alike = groupby(_batches(rows), lambda batch: batch.schema)
+    for number, (schema, batches) in enumerate(alike):
+        path = folder / f"{number:06}.arrow"
+        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as stream:
+            for batch in batches:
+                stream.write_batch(batch)
+        yield schema, path
 
 
 def _batches(rows: Iterable[Rows]) -> Iterator[Any]:

@@ -63,11 +63,9 @@ class Reading:
             prompt = _prompt(asked, self._pictures(record.row))
         except BadRecord as error:
             return Rejected(record.index, record.place, error.status, error.message)
-        keys = (_key(prompt.key.hex(), candidate) for candidate in candidates)
-        numbered = zip(candidates, keys, strict=True)
         return [
-            Item(record.index, number, record.place, prompt, candidate, key)
-            for number, (candidate, key) in enumerate(numbered)
+            Item(record.index, number, record.place, prompt, candidate, _key(prompt, candidate))
+            for number, candidate in enumerate(candidates)
         ]
 
     def _said(self, row: Row) -> tuple[Asked, list[Candidate]]:
@@ -171,16 +169,19 @@ def _picture(value: object, folder: Path) -> PictureOrId:
 
 def _prompt(asked: Asked, pictures: tuple[PictureOrId, ...]) -> Prompt:
     ids = [picture if isinstance(picture, str) else picture.id for picture in pictures]
-    size = sum(len(picture.content) for picture in pictures if not isinstance(picture, str))
-    return Prompt(asked, pictures, _key(asked, ids), size + len(asked))
-
-
-def _key(*parts: object) -> bytes:
-    """Of what is JSON; anything else is a bad record."""
     try:
-        text = json.dumps(parts, allow_nan=False, separators=(",", ":"))
+        text = json.dumps([asked, ids], allow_nan=False)
     except (TypeError, ValueError, RecursionError):
         raise BadRecord("wrong_type", "a message holds what JSON cannot") from None
+    size = sum(len(picture.content) for picture in pictures if not isinstance(picture, str))
+    return Prompt(asked, pictures, _digest(text), size + len(text))
+
+
+def _key(prompt: Prompt, candidate: Candidate) -> bytes:
+    return _digest(prompt.key.hex() + json.dumps(candidate))
+
+
+def _digest(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()[:_KEY_BYTES]
 
 

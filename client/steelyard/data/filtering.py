@@ -1,6 +1,7 @@
 """A whole run: look at the data set, score what has no score yet, choose, write; and go on where a run was killed."""
 
 import asyncio
+import sqlite3
 from collections.abc import Iterable, Iterator
 
 from steelyard.data import forms, local_engine
@@ -12,29 +13,34 @@ from steelyard.data.sources import Rows, open_source
 from steelyard.data.summary import Summary, summarise
 from steelyard.data.task import Filtering, Task, prepare
 from steelyard.data.writers import open_writer, write_whole
+from steelyard.errors import InvalidCall
 
 
 def run(asked: Filtering) -> Summary:
     """Raises SteelyardError for what stops it; what was scored until then is kept for `resume`."""
     outputs = Outputs.of(asked.output, asked.format)
     source = open_source(asked.input)
-    outputs.check(resume=asked.resume, overwrite=asked.overwrite)
+    outputs.check(source.files, resume=asked.resume, overwrite=asked.overwrite)
     writer = open_writer(outputs.format, outputs.path)
     task = prepare(asked, source, source.survey())
-    if asked.resume and (finished := outputs.finished(task.settings)) is not None:
+    settings = task.settings | task.choice
+    if asked.resume and (finished := outputs.finished(settings)) is not None:
         return finished
     if asked.overwrite:
         outputs.forget()
-    with Journal(outputs.journal) as journal:
-        _score(task, journal)
-        rows = _Counted(_chosen(task, journal))
-        write_whole(writer, outputs.path, rows)
-        summary = summarise(
-            journal.database, task.settings, rows.count, asked.output, probabilities=task.has_probabilities
-        )
-        outputs.report(journal, summary)
-        if summary.retryable == 0:
-            journal.remove()
+    try:
+        with Journal(outputs.journal) as journal:
+            _score(task, journal)
+            rows = _Counted(_chosen(task, journal))
+            write_whole(writer, outputs.path, rows)
+            summary = summarise(
+                journal.database, settings, rows.count, asked.output, probabilities=task.has_probabilities
+            )
+            outputs.report(journal, summary)
+            if summary.retryable == 0:
+                journal.remove()
+    except sqlite3.Error as error:
+        raise InvalidCall(f"{outputs.journal}: {error}") from None
     return summary
 
 

@@ -35,6 +35,7 @@ class JsonLines:
     def __init__(self, path: Path) -> None:
         self._path = path
         self.folder = path.parent
+        self.files = [path]
 
     def survey(self) -> Survey:
         """Every line is looked at: one may have columns that no other has."""

@@ -1,5 +1,6 @@
 """The files of a run: the output, and beside it the journal, the rejected candidates and the summary."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -37,8 +38,11 @@ class Outputs:
     def summary(self) -> Path:
         return self._beside("summary.json")
 
-    def check(self, *, resume: bool, overwrite: bool) -> None:
+    def check(self, inputs: Sequence[Path], *, resume: bool, overwrite: bool) -> None:
         """Raises InvalidCall for what is there already, unless the caller has said what to do with it."""
+        place = self.path.resolve()
+        if any(place == path.resolve() or place in path.resolve().parents for path in inputs):
+            raise InvalidCall(f"{self.path}: the output would replace the input")
         begun = self.journal.exists()
         if resume and not begun and self.path.exists() and not self.summary.exists():
             raise InvalidCall(f"{self.path}: is there already, and {self.journal} is not: no run to resume")

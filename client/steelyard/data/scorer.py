@@ -65,14 +65,16 @@ async def score_group(client: AsyncClient, scoring: Scoring, group: Group) -> li
 
 async def _persist(client: AsyncClient, scoring: Scoring, group: Group) -> list[Outcome]:
     """Asks again for what may be tried again."""
-    outcomes = dict(zip(group.items, await _ask(client, scoring, group), strict=True))
+    outcomes = await _ask(client, scoring, group)
     for pause_s in _PAUSES_S:
-        again = tuple(item for item, outcome in outcomes.items() if outcome.retryable)
-        if not again:
+        places = [place for place, outcome in enumerate(outcomes) if outcome.retryable]
+        if not places:
             break
         await asyncio.sleep(pause_s)
-        outcomes.update(zip(again, await _ask(client, scoring, Group(group.prompt, again)), strict=True))
-    return list(outcomes.values())
+        again = Group(group.prompt, tuple(group.items[place] for place in places))
+        for place, outcome in zip(places, await _ask(client, scoring, again), strict=True):
+            outcomes[place] = outcome
+    return outcomes
 
 
 async def _ask(client: AsyncClient, scoring: Scoring, group: Group) -> list[Outcome]:

@@ -19,8 +19,11 @@ Rows: TypeAlias = list[dict[str, object]] | Any
 class Block(Protocol):
     """Neighbouring records with all their columns."""
 
-    first: int
-    count: int
+    @property
+    def first(self) -> int: ...
+
+    @property
+    def count(self) -> int: ...
 
     def rows(self, places: Sequence[int]) -> list[dict[str, object]]:
         """Some of them; a place is counted from the block's first record."""
@@ -59,7 +62,11 @@ class Survey:
 class Source(Protocol):
     """A data set whose records have a fixed order; pictures' paths are relative to `folder`."""
 
-    folder: Path
+    @property
+    def folder(self) -> Path: ...
+
+    @property
+    def files(self) -> Sequence[Path]: ...
 
     def survey(self) -> Survey:
         """Raises InvalidCall when there is nothing to read."""
@@ -69,7 +76,9 @@ class Source(Protocol):
         """From number `start` on, with these columns at least; `mark` is that of its range, or the data set's start."""
         ...
 
-    def blocks(self) -> Iterator[Block]: ...
+    def blocks(self) -> Iterator[Block]:
+        """All records, in order."""
+        ...
 
 
 def open_source(name: str) -> Source:

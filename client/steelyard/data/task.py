@@ -84,6 +84,13 @@ class Task:
         }
 
     @property
+    def choice(self) -> dict[str, str]:
+        """What is kept of the scores, and how it is written; a resumed run may change it."""
+        asked, kept = self.asked, self.asked.selection
+        own = {name: str(getattr(asked, name)) for name in ("form", "prefix", "margin", "label_threshold")}
+        return own | {each.name: str(getattr(kept, each.name)) for each in fields(kept)}
+
+    @property
     def has_probabilities(self) -> bool:
         """Whether a score lies between 0 and 1."""
         return self.scoring.kind == "steps" and self.scoring.aggregate != "sum"

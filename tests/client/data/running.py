@@ -1,27 +1,43 @@
 """What the tests of filtering share: the gateway over an engine whose scores tell candidates apart, and the command."""
 
+import io
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.service.running import DEMO, PATIENCE_S, ROOT
+import httpx2
+
+from steelyard.cli import main
+from tests.service.running import DEMO, PATIENCE_S, ROOT, read_samples
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A gateway."""
+
+    url: str
+
+    def groups(self) -> int:
+        """How many it has been given."""
+        samples = read_samples(httpx2.get(self.url + "/metrics", timeout=PATIENCE_S).text)
+        return int(sum(value for name, value in samples.items() if name.startswith("steelyard_groups_total")))
 
 
 @contextmanager
-def digest_server() -> Iterator[str]:
-    """Its address. Equal candidates have equal scores, whatever else is in their batch."""
+def digest_server() -> Iterator[Served]:
+    """Equal candidates have equal scores, whatever else is in their batch."""
     command = [sys.executable, "-m", "benchmarks.stub_server", str(DEMO), "benchmarks.digest_engine"]
     environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'client'}"}
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
-            yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+            yield Served(f"http://127.0.0.1:{int(process.stdout.readline())}")
         finally:
             process.terminate()
             process.wait(PATIENCE_S)
@@ -49,9 +65,14 @@ def start(url: str, *arguments: str | Path, python: str = sys.executable) -> "su
 
 
 def filtered(url: str, *arguments: str | Path) -> Ended:
-    process = start(url, *arguments)
-    out, err = process.communicate(timeout=PATIENCE_S)
-    return Ended(process.returncode, out, err)
+    """The same in this process, which has imported everything."""
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        try:
+            code = main(["filter", *map(str, arguments), "--url", url])
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+    return Ended(code, out.getvalue(), err.getvalue())
 
 
 def write_lines(path: Path, rows: Sequence[Mapping[str, object] | str]) -> Path:

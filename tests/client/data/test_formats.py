@@ -2,7 +2,7 @@
 
 import gzip
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,11 @@ PICTURE = (Path(__file__).parents[3] / "examples" / "circle.png").read_bytes()
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    with digest_server() as address:
-        yield address
+    with digest_server() as server:
+        yield server.url
 
 
-def as_lines(folder: Path, rows: Rows) -> Path:
+def as_lines(folder: Path, rows: Sequence[Mapping[str, object]]) -> Path:
     return write_lines(folder / "in.jsonl", rows)
 
 
@@ -160,7 +160,7 @@ def test_what_arrow_cannot_hold_is_told_and_json_can(url: str, tmp_path: Path) -
 
 
 def test_columns_that_begin_with_nulls_have_their_type(tmp_path: Path) -> None:
-    rows = [{"a": None if index < 1500 else "text", "b": []} for index in range(2500)]
+    rows: Rows = [{"a": None if index < 1500 else "text", "b": []} for index in range(2500)]
     rows += [{"b": [index], "c": 1.5} for index in range(10)]
     write_whole(open_writer("parquet", tmp_path / "x.parquet"), tmp_path / "x.parquet", ([row] for row in rows))
     found = pq.read_table(tmp_path / "x.parquet")
