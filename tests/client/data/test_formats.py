@@ -137,7 +137,7 @@ def test_pictures_that_datasets_embeds_stay_pictures(url: str, tmp_path: Path) -
     assert ended.code == 0, ended.err
     found = datasets.load_from_disk(str(tmp_path / "out"))
     assert isinstance(found.features["image"], datasets.Image)
-    assert found[4]["image"].size == (224, 224)
+    assert found[4]["image"].size == (64, 64)
     assert found[4]["score"] is not None
     # In JSON bytes are data URLs, which can be read again.
     assert filtered(url, tmp_path / "in", tmp_path / "out.jsonl").code == 0
