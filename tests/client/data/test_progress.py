@@ -13,7 +13,8 @@ class Terminal(io.StringIO):
 def test_a_line_every_ten_seconds_with_the_rate_of_this_run_and_the_time_left() -> None:
     now, said = 0.0, io.StringIO()
     lines = Lines(10_000, 1_000, "scored", said, lambda: now)
-    for now, done in ((4.0, 2_000), (10.0, 3_000), (15.0, 4_000), (20.0, 5_000)):
+    for at, done in ((4.0, 2_000), (10.0, 3_000), (15.0, 4_000), (20.0, 5_000)):
+        now = at
         lines.tell(done)
     now = 40.0
     lines.tell(10_000)
