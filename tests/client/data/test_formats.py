@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from steelyard.data.json_lines import JsonLines
+from steelyard.data.records import BadRecord
 from steelyard.data.sources import RANGE, open_source
 from steelyard.data.writers import open_writer, write_whole
 from steelyard.errors import InvalidCall
@@ -208,3 +209,16 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "cut.jsonl.gz").write_bytes(gzip.compress(b'{"a": 1}\n' * 99)[:-9])
     with pytest.raises(InvalidCall, match=r"cut\.jsonl\.gz: cannot be read"):
         open_source(str(tmp_path / "cut.jsonl.gz")).survey()
+
+
+def test_a_line_that_is_too_long_is_passed_over_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("steelyard.data.json_lines.MOST_LINE_BYTES", 50)
+    for size in (50, 51, 99, 100, 101, 151, 5000):
+        long = json.dumps({"n": "x" * (size - 9)})
+        assert len(long) == size
+        source = JsonLines(write_lines(tmp_path / "x.jsonl", ['{"n": 1}', long, '{"n": 3}', long]))
+        found = list(source.records(0, ["n"]))
+        assert [record.row for record in found[::2]] == [{"n": 1}, {"n": 3}]
+        for record in found[1::2]:
+            assert isinstance(record.row, BadRecord) == (size + 1 > 50)
+        assert source.survey().total == 4
