@@ -6,6 +6,7 @@
 # HOST PORT      where it listens.
 # REQUESTS       how many `make check-hostile` fires.
 # GROUPS FAULTS  how many `make check-chaos` sends and injects.
+# RAY            where `make check-ray` makes its environment.
 # TRAINED STATE SEED  where `make train-demo` puts its checkpoints and what it resumes from, and its seed.
 PYTHON ?= python3
 TORCH_BACKEND ?= cpu
@@ -16,6 +17,7 @@ WORKERS ?= 2
 REQUESTS ?= 5000
 GROUPS ?= 10000
 FAULTS ?= 100
+RAY ?= .ray
 TRAINED ?= demo
 STATE ?= .demo-state
 SEED ?= 0
@@ -32,6 +34,7 @@ COMPILE = $(UV) pip compile --quiet --generate-hashes --no-header --python-versi
 
 .DEFAULT_GOAL := help
 .PHONY: help install serve test check check-hostile check-load check-chaos check-trainers lint types imports bench train-demo judge-demo pictures lock clean
+.PHONY: help install serve test check check-hostile check-load check-chaos check-ray lint types imports bench train-demo judge-demo pictures lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -58,6 +61,8 @@ check-chaos: $(VENV)/.dev ## GROUPS=10000 through a fleet while FAULTS=100 fall:
 
 check-trainers: $(VENV)/.dev ## the trainers at work on a server's rewards, for longer than the tests do
 	TRAINER_STEPS=40 $(TEST) -q -s tests/client/trainers/test_trl.py
+check-ray: $(VENV)/.dev $(RAY)/.made ## filtering by Ray Data, in an environment of its own, gives the local run's output
+	RAY_PYTHON=$(abspath $(RAY))/bin/python $(TEST) -q tests/client/data/test_ray.py
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
@@ -105,6 +110,11 @@ lock: ## compile requirements/*.txt anew (UPGRADE=--upgrade for the newest)
 
 clean: ## remove what was installed and built
 	rm -rf $(VENV) .uv dist .pytest_cache .mypy_cache .ruff_cache
+
+$(RAY)/.made:
+	@$(PYTHON) -m venv $(RAY)
+	@$(RAY)/bin/python -m pip install --quiet "ray[data]==2.60.0" "pyarrow>=20" "tqdm>=4.67" "httpx2>=2.16,<3" "pydantic>=2.12,<3"
+	@touch $@
 
 $(VENV)/.python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

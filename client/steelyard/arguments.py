@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from steelyard import __version__
+from steelyard.filter_arguments import add_filter
 
 Aggregate = Literal["mean", "min", "max", "product", "last", "sum"]
 AGGREGATES: tuple[Aggregate, ...] = ("mean", "min", "max", "product", "last", "sum")
@@ -16,7 +17,7 @@ _EXIT_CODES = "Exit codes: 0 every candidate has a score, 1 an error, 2 wrong us
 class Arguments(argparse.Namespace):
     """What stands on the command line."""
 
-    command: Literal["score", "models", "jobs"]
+    command: Literal["score", "models", "jobs", "filter"]
     url: str | None
     timeout: float | None
     json: bool
@@ -32,6 +33,31 @@ class Arguments(argparse.Namespace):
     job: str
     out: str | None
     follow: bool
+    input: str
+    output: str
+    question_column: str | None
+    messages: str | None
+    response: str | None
+    candidates: str | None
+    images: str | None
+    images_root: str | None
+    no_images: bool
+    form: Literal["records", "scores", "pairs", "step-labels"]
+    format: Literal["jsonl", "parquet", "datasets", "parquet-directory"] | None
+    prefix: str
+    min_score: float | None
+    top: int | None
+    deduplicate: bool
+    margin: float
+    label_threshold: float
+    max_steps: int | None
+    control_tokens: Literal["parse", "literal", "refuse"]
+    skip_bad: bool
+    resume: bool
+    overwrite: bool
+    engine: Literal["local", "ray"]
+    workers: int
+    concurrency: int
 
 
 def read_arguments(arguments: Sequence[str] | None) -> Arguments:
@@ -48,7 +74,10 @@ def read_arguments(arguments: Sequence[str] | None) -> Arguments:
     _add_score(score)
     models = commands.add_parser("models", help="list the models that are served", allow_abbrev=False)
     jobs = commands.add_parser("jobs", help="score a file of groups in the background", allow_abbrev=False)
-    for command in (score, models, *_add_jobs(jobs)):
+    filtering = commands.add_parser("filter", help="keep the part of a data set that scores well", allow_abbrev=False)
+    add_filter(filtering)
+    filtering.add_argument("--aggregate", choices=AGGREGATES, help="how step scores make the score (default mean)")
+    for command in (score, models, filtering, *_add_jobs(jobs)):
         _add_server(command)
     given = parser.parse_args(arguments, Arguments())
     if given.command == "score" and not given.candidate and given.candidates_file is None:

@@ -1,4 +1,4 @@
-"""What `steelyard` does: `score` and `models` here, `jobs` beside."""
+"""What `steelyard` does: `score` and `models` here, `jobs` and `filter` beside."""
 
 import os
 import shutil
@@ -25,6 +25,10 @@ _GRACE_S = 5.0
 def run(given: Arguments) -> int:
     """The exit code. Raises SteelyardError."""
     timeout_s = None if given.timeout is None else given.timeout + _GRACE_S
+    if given.command == "filter":
+        from steelyard.filter_command import run_filter
+
+        return run_filter(given, timeout_s)
     if given.command == "jobs":
         # Hours of work outlive a restart of the server.
         with Client(given.url, timeout_s=timeout_s) as client:

@@ -53,15 +53,30 @@ def test_the_installed_command_scores_against_a_running_server(installed: Path, 
     assert "Yes." in table
 
 
+def test_filtering_needs_an_extra_only_for_what_it_brings(installed: Path) -> None:
+    code = """
+import sys, steelyard.data.filtering, steelyard.data.json_lines
+print(*sorted({name.partition(".")[0] for name in sys.modules} & {"pyarrow", "tqdm", "ray", "numpy"}))
+sys.modules["pyarrow"] = None
+from steelyard.data.sources import open_source
+try:
+    open_source(sys.argv[1])
+except steelyard.SteelyardError as error:
+    print(error)
+"""
+    assert run(installed, code, str(installed)) == ("\nParquet and Arrow need pyarrow: pip install 'steelyard[data]'\n")
+
+
 def test_nothing_of_the_server_is_imported_with_the_client(installed: Path) -> None:
     code = """
 import sys, steelyard
 assert steelyard.__file__.startswith(sys.argv[1]), steelyard.__file__
-assert not {"httpx2", "pydantic"} & set(sys.modules)
+assert not {"httpx2", "pydantic", "sqlite3"} & set(sys.modules)
 from steelyard import AsyncClient, Client, errors, schema
 import steelyard.cli, steelyard.command
 print(*sorted({name.partition(".")[0] for name in sys.modules} & {
-    "torch", "numpy", "PIL", "service", "models", "kernels", "fastapi", "msgspec", "prometheus_client"
+    "torch", "numpy", "PIL", "service", "models", "kernels", "fastapi", "msgspec", "prometheus_client",
+    "pyarrow", "tqdm", "ray", "sqlite3"
 }))
 """
     assert run(installed, code, str(installed)).strip() == ""

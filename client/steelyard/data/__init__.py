@@ -1,0 +1,1 @@
+"""Filtering of data sets by score: read, score, select, write, resume. The command is `steelyard filter`."""
