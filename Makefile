@@ -31,7 +31,7 @@ INSTALL = $(UV) pip install --quiet --python $(VENV)/bin/python
 COMPILE = $(UV) pip compile --quiet --generate-hashes --no-header --python-version 3.11 --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test check check-hostile check-load check-chaos lint types imports bench train-demo judge-demo pictures lock clean
+.PHONY: help install serve test check check-hostile check-load check-chaos check-clients lint types imports bench train-demo judge-demo pictures lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -55,6 +55,11 @@ check-load: $(VENV)/.dev ## ten times a server's capacity for a minute: statuses
 
 check-chaos: $(VENV)/.dev ## GROUPS=10000 through a fleet while FAULTS=100 fall: lost, duplicated, wrong
 	@OMP_NUM_THREADS=1 $(RUN) -m loadtest.chaos --groups $(GROUPS) --faults $(FAULTS) $(ARGS)
+
+check-clients: $(VENV)/.dev ## LiteLLM, in an environment of its own, against the compatible routes
+	@$(UV) venv --quiet --allow-existing .clients
+	@$(UV) pip install --quiet --python .clients/bin/python litellm==1.110.2
+	CLIENTS_PYTHON=.clients/bin/python $(TEST) -q tests/service/compat/test_litellm.py $(ARGS)
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
@@ -101,7 +106,7 @@ lock: ## compile requirements/*.txt anew (UPGRADE=--upgrade for the newest)
 	$(COMPILE) $(UPGRADE) --group gpu -o requirements/gpu.txt
 
 clean: ## remove what was installed and built
-	rm -rf $(VENV) .uv dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .clients .uv dist .pytest_cache .mypy_cache .ruff_cache
 
 $(VENV)/.python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -1,7 +1,7 @@
 """What a foreign body asks: groups of answers to the same turns, and the request that each is for a kind of model."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
@@ -41,8 +41,10 @@ class Group:
     images: tuple[str, ...] = ()
 
 
-def gather(groups: Iterable[Group]) -> list[Group]:
+def gather(groups: Sequence[Group]) -> Sequence[Group]:
     """Those that ask the same become one, so that what they share is sent and computed once."""
+    if len(groups) == 1:
+        return groups
     gathered: dict[str, list[Group]] = {}
     for group in groups:
         key = json.dumps([[message.model_dump() for message in group.messages], group.images])

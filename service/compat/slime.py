@@ -41,7 +41,10 @@ class SlimeBody(Foreign):
             chat = read_answered(whole, self.prompt) or split(whole, "prompt")
             return [group_of(chat, self.label, 0, "prompt")]
         messages = tuple(message_of(message) for message in self.prompt)
-        return [Group(messages, (without_ends(self.response),), (0,), picture_ids(self.label))]
+        # Messages may bring their pictures along; only those that do not have them named in the label.
+        bring = any(not isinstance(message.content, str) for message in messages)
+        images = () if bring else picture_ids(self.label)
+        return [Group(messages, (without_ends(self.response),), (0,), images)]
 
 
 @router.post(

@@ -93,7 +93,7 @@ async def weigh(
 
 def _requests(
     ask: Callable[[], Sequence[Group]], model: GatewayModel, choice: Choice, limit: int, field: str
-) -> tuple[list[Group], list[ScoreRequest]]:
+) -> tuple[Sequence[Group], list[ScoreRequest]]:
     groups = gather(ask())
     count = sum(len(group.places) for group in groups)
     if count > limit:

@@ -29,8 +29,8 @@ TEMPLATES = {
         "<|eot_id|><|finetune_right_pad_id|>",
     ),
     "llama 4": (
-        "<|begin_of_text|><|header_start|>system<|header_end|>\n\nBe brief.<|eot|><|header_start|>user<|header_end|>\n\n"
-        "What is it?\n\n2 + 2<|eot|><|header_start|>assistant<|header_end|>\n\n",
+        "<|begin_of_text|><|header_start|>system<|header_end|>\n\nBe brief.<|eot|><|header_start|>user<|header_end|>"
+        "\n\nWhat is it?\n\n2 + 2<|eot|><|header_start|>assistant<|header_end|>\n\n",
         "<|eot|>",
     ),
     "phi": (

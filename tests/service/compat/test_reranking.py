@@ -90,7 +90,9 @@ def test_jinas_pictures_are_documents_of_an_outcome_model_alone(api: httpx2.Clie
     )
 
 
-@pytest.mark.parametrize("names", [("queries", "documents"), ("queries", "items"), ("text_1", "text_2"), ("data_1", "data_2")])
+@pytest.mark.parametrize(
+    "names", [("queries", "documents"), ("queries", "items"), ("text_1", "text_2"), ("data_1", "data_2")]
+)
 @pytest.mark.parametrize("path", ["/score", "/v1/score"])
 def test_a_question_is_scored_against_each_answer(api: httpx2.Client, names: tuple[str, str], path: str) -> None:
     answer = answered(api.post(path, json={"model": "ixc_reward", names[0]: QUERY, names[1]: ANSWERS}))
@@ -111,8 +113,15 @@ def test_questions_and_answers_are_zipped(api: httpx2.Client, model: str) -> Non
 
 def test_vllms_documented_bodies_are_answered(api: httpx2.Client) -> None:
     france = ["The capital of Brazil is Brasilia.", "The capital of France is Paris."]
-    zipped = {"encoding_format": "float", "text_1": ["What is the capital of Brazil?", "And of France?"], "text_2": france}
-    assert [item["index"] for item in answered(api.post("/score", json={"model": "visualprm"} | zipped))["data"]] == [0, 1]
+    zipped = {
+        "encoding_format": "float",
+        "text_1": ["What is the capital of Brazil?", "And of France?"],
+        "text_2": france,
+    }
+    assert [item["index"] for item in answered(api.post("/score", json={"model": "visualprm"} | zipped))["data"]] == [
+        0,
+        1,
+    ]
     ranked = {"query": "What is the capital of France?", "documents": [*france, "Horses and cows are both animals"]}
     results = answered(api.post("/rerank", json={"model": "ixc_reward"} | ranked))["results"]
     assert sorted(result["index"] for result in results) == [0, 1, 2]

@@ -6,7 +6,17 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.service.compat.asked import ANSWERS, MODELS, PICTURE_ID, QUESTION, answered, bounded, outcomes, rewards, steps
+from tests.service.compat.asked import (
+    ANSWERS,
+    MODELS,
+    PICTURE_ID,
+    QUESTION,
+    answered,
+    bounded,
+    outcomes,
+    rewards,
+    steps,
+)
 from tests.service.running import refused
 
 PROMPT = (

@@ -1,5 +1,6 @@
 """`/pooling` and `/classify` as vLLM's clients call them, against the real server of both demo models."""
 
+import base64
 from typing import Any
 
 import httpx2
@@ -8,8 +9,8 @@ import pytest
 from tests.service.compat.asked import (
     ANSWERS,
     ASKED,
-    DATA_URL,
     MODELS,
+    PICTURE,
     QUESTION,
     answered,
     bounded,
@@ -56,9 +57,10 @@ def test_one_number_an_answer_is_the_reward(api: httpx2.Client, model: str, acti
 
 def test_verls_reward_model_reads_the_outcome_of_a_templated_chat(api: httpx2.Client) -> None:
     body = {"model": "ixc_reward", "input": TEMPLATE.format(QUESTION, ANSWERS[0]), "use_activation": False}
-    assert answered(api.post("/classify", json=body))["data"][-1]["probs"][-1] == rewards(
-        api, "ixc_reward", ANSWERS[:1], images=[]
-    )[0]
+    assert (
+        answered(api.post("/classify", json=body))["data"][-1]["probs"][-1]
+        == rewards(api, "ixc_reward", ANSWERS[:1], images=[])[0]
+    )
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -130,7 +132,10 @@ def test_unknown_fields_are_ignored_and_named(api: httpx2.Client) -> None:
         ({}, "either input or messages"),
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "tool", "content": "7"}]}, "role"),
-        ({"messages": [{"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}]}, "text or image_url"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}]},
+            "text or image_url",
+        ),
         ({"messages": CHAT[:1]}, "last turn must be the assistant's"),
         ({"messages": [*CHAT, *CHAT]}, "one question and one answer"),
         ({"messages": [CHAT[0], {"role": "assistant", "content": ASKED}]}, "an answer is text"),
@@ -171,7 +176,8 @@ def test_pictures_that_cannot_be_had_are_the_same_errors_as_elsewhere(api: httpx
     refused(shown("sha256:" + "0" * 64), 404, "unknown_image")
     refused(shown("https://example.com/x.png"), 422, "invalid_request")
     refused(shown("data:text/plain;base64,aGVsbG8="), 415, "unsupported_image")
-    message = refused(shown(DATA_URL[: len(DATA_URL) // 8 * 4]), 422, "unscorable")
+    broken = base64.b64encode(PICTURE.read_bytes()[:200]).decode()
+    message = refused(shown(broken), 422, "unscorable")
     assert "messages.0: bad_image" in message
 
 
