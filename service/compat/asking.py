@@ -74,7 +74,7 @@ def text_of(content: Content) -> str:
         return content
     texts = [part.text for part in content if isinstance(part, TextPart)]
     if len(texts) < len(content):
-        raise InvalidRequest("a process reward model sees pictures in the question alone: an answer is text")
+        raise InvalidRequest("a process reward model sees pictures in its question alone: all later turns are text")
     return "".join(texts)
 
 

@@ -131,13 +131,13 @@ def _answer(prefix: str, body: VllmBody, weighing: Weighing, data: Sequence[dict
 def _check_texts(items: Sequence[object]) -> None:
     if not items or len(items) > MOST_ITEMS:
         raise ValueError("input: a list holds from one text to what the server's limit is")
-    first = next((item for item in items if not isinstance(item, str)), None)
-    if isinstance(first, int | list):
+    others = [item for item in items if not isinstance(item, str)]
+    if others and isinstance(others[0], int | list):
         raise ValueError(
             "input: token ids are not taken: a text does not always give the same ids back, and a picture's ids say "
             "nothing of the picture; send the text or messages"
         )
-    if first is not None:
+    if others:
         raise ValueError("input: a text or a list of texts")
 
 

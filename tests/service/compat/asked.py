@@ -50,8 +50,8 @@ def rewards(api: httpx2.Client, model: str, answers: Sequence[str] = ANSWERS, **
 
 
 def sigmoid(x: float) -> float:
-    """The plain formula, for numbers that are not large."""
-    return 1 / (1 + math.exp(-x))
+    """To the last bit as a server has it that is right at both ends."""
+    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
 
 
 def bounded(model: str, values: Sequence[float]) -> list[float]:

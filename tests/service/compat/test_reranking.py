@@ -85,7 +85,7 @@ def test_jinas_pictures_are_documents_of_an_outcome_model_alone(api: httpx2.Clie
     said = {"role": "assistant", "content": "a red square"}
     own = {"conversations": [{"messages": [*turns, shown]}, {"messages": [*turns, said]}]}
     assert found == {r["index"]: r["score"] for r in api.post("/score_outcomes", json=own).json()["results"]}
-    assert "an answer is text" in refused(
+    assert "all later turns are text" in refused(
         api.post("/v1/rerank", json=body | {"model": "visualprm"}), 422, "invalid_request"
     )
 

@@ -137,8 +137,10 @@ def test_unknown_fields_are_ignored_and_named(api: httpx2.Client) -> None:
             "text or image_url",
         ),
         ({"messages": CHAT[:1]}, "last turn must be the assistant's"),
-        ({"messages": [*CHAT, *CHAT]}, "one question and one answer"),
-        ({"messages": [CHAT[0], {"role": "assistant", "content": ASKED}]}, "an answer is text"),
+        ({"messages": [*CHAT, *CHAT]}, "all later turns are text"),
+        ({"messages": [CHAT[0], {"role": "assistant", "content": ASKED}]}, "all later turns are text"),
+        ({"messages": [*CHAT, {"role": "user", "content": "?"}, CHAT[1]]}, "one question and one answer"),
+        ({"messages": [CHAT[0], *CHAT]}, "turn about"),
         ({"input": "<|turn|>me: hi"}, "template"),
         ({"input": TEMPLATE.format("<|vision_start|><|image_pad|><|vision_end|>?", "a")}, "send messages"),
         ({"input": "a", "task": "embed"}, "task"),
@@ -189,7 +191,7 @@ def test_one_item_that_never_gets_a_score_makes_the_call_a_422_that_names_it(api
 
 
 def test_items_that_were_not_reached_in_time_make_the_call_a_503(server: Running, api: httpx2.Client) -> None:
-    answer = "\n\n".join(f"Step {i} of many." for i in range(300))
+    answer = "\n\n".join(["b"] * 300)
     body = {"messages": [CHAT[0], {"role": "assistant", "content": answer}], "deadline_ms": 1}
     response = api.post("/pooling", json=body)
     assert "messages.0: expired" in refused(response, 503, "not_scored")
