@@ -58,8 +58,9 @@ def test_rewards_are_those_of_the_group_and_scores_lie_between_0_and_1(
 
 
 def test_a_surplus_server_gets_empty_lists_and_gives_them(api: httpx2.Client) -> None:
-    for body in ({"query": [], "prompts": [], "labels": []}, {"query": []}):
-        empty = {"rewards": [], "scores": [], "extra_logs": {}}
+    empty: dict[str, Any] = {"rewards": [], "scores": [], "extra_logs": {}}
+    nothing: list[str] = []
+    for body in ({"query": nothing, "prompts": nothing, "labels": nothing}, {"query": nothing}):
         assert answered(api.post("/get_reward", json=body)) == empty
 
 
@@ -135,6 +136,7 @@ def test_slimes_prompt_may_be_messages_and_its_answer_an_object(api: httpx2.Clie
 
 
 def test_slimes_picture_without_an_id_is_not_scored_blind(api: httpx2.Client) -> None:
-    for prompt, status in ((PROMPT, 422), ("<|turn|>me: hi", 422), ([], 422), (7, 422)):
+    prompts: tuple[Any, ...] = (PROMPT, "<|turn|>me: hi", [], 7)
+    for prompt in prompts:
         body = {"prompt": prompt, "response": "a", "label": "circle"}
-        refused(api.post("/slime?model=visualprm", json=body), status, "invalid_request")
+        refused(api.post("/slime?model=visualprm", json=body), 422, "invalid_request")
