@@ -35,6 +35,7 @@ COMPILE = $(UV) pip compile --quiet --generate-hashes --no-header --python-versi
 .DEFAULT_GOAL := help
 .PHONY: help install serve test check check-hostile check-load check-chaos check-trainers lint types imports bench train-demo judge-demo pictures lock clean
 .PHONY: help install serve test check check-hostile check-load check-chaos check-ray lint types imports bench train-demo judge-demo pictures lock clean
+.PHONY: help install serve test check check-hostile check-load check-chaos check-clients lint types imports bench train-demo judge-demo pictures lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -63,6 +64,10 @@ check-trainers: $(VENV)/.dev ## the trainers at work on a server's rewards, for 
 	TRAINER_STEPS=40 $(TEST) -q -s tests/client/trainers/test_trl.py
 check-ray: $(VENV)/.dev $(RAY)/.made ## filtering by Ray Data, in an environment of its own, gives the local run's output
 	RAY_PYTHON=$(abspath $(RAY))/bin/python $(TEST) -q tests/client/data/test_ray.py
+check-clients: $(VENV)/.dev ## LiteLLM, in an environment of its own, against the compatible routes
+	@$(UV) venv --quiet --allow-existing .clients
+	@$(UV) pip install --quiet --python .clients/bin/python litellm==1.110.2
+	CLIENTS_PYTHON=.clients/bin/python $(TEST) -q tests/service/compat/test_litellm.py $(ARGS)
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
@@ -109,7 +114,7 @@ lock: ## compile requirements/*.txt anew (UPGRADE=--upgrade for the newest)
 	$(COMPILE) $(UPGRADE) --group gpu -o requirements/gpu.txt
 
 clean: ## remove what was installed and built
-	rm -rf $(VENV) .uv dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .clients .uv dist .pytest_cache .mypy_cache .ruff_cache
 
 $(RAY)/.made:
 	@$(PYTHON) -m venv $(RAY)

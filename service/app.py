@@ -6,10 +6,13 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 import steelyard
 from service import admin, errors
+from service.compat.routes import BODIES
+from service.compat.routes import router as compatible_router
 from service.errors import InvalidRequest, ServiceError, UnknownRoute, WrongMethod
 from service.gateway import Gateway
 from service.jobs.routes import router as jobs_router
@@ -48,6 +51,7 @@ def create_app(
     app.include_router(router)
     app.include_router(jobs_router)
     app.include_router(admin.router)
+    app.include_router(compatible_router)
     app.add_middleware(EveryRequest, metrics=gateway.metrics, max_body_bytes=settings.max_body_bytes)
     app.add_exception_handler(ServiceError, _answer_error)
     app.add_exception_handler(HTTPException, _answer_http_error)
@@ -89,7 +93,8 @@ def _describe_bodies(app: FastAPI) -> None:
     def openapi() -> dict[str, Any]:
         document = generate()
         schemas = document["components"]["schemas"]
-        for request in (ScoreStepsRequest, ScoreOutcomesRequest, ReloadRequest):
+        bodies: tuple[type[BaseModel], ...] = (ScoreStepsRequest, ScoreOutcomesRequest, ReloadRequest, *BODIES)
+        for request in bodies:
             schema = request.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas |= schema.pop("$defs", {}) | {request.__name__: schema}
         return document

@@ -2,7 +2,8 @@
 
 ServiceError
 ├── InvalidRequest 422          invalid_request   malformed, a wrong type, an unknown field, a count out of range
-│   └── CannotLoad              cannot_load       a checkpoint that cannot be served; what was served still is
+│   ├── CannotLoad              cannot_load       a checkpoint that cannot be served; what was served still is
+│   └── Unscorable              unscorable        an item of a compatible route that never gets a score; says which
 ├── InvalidKey 401              invalid_key       no key, or one that is not known
 ├── NotAllowed 403              not_allowed       switched off here; the message says how to turn it on
 ├── NotFound 404
@@ -28,6 +29,7 @@ ServiceError
 │   └── QuotaExceeded           quota_exceeded    the key has sent too much, or has too much waiting
 ├── InternalError 500           internal_error    a bug; the log has the request id
 ├── Unavailable 503             unavailable       loading, draining, no worker; with Retry-After
+│   └── NotScored               not_scored        an item of a compatible route that may get a score next time
 └── DeadlineExceeded 504        deadline_exceeded
 """
 
@@ -63,6 +65,10 @@ class InvalidRequest(ServiceError):
 
 class CannotLoad(InvalidRequest):
     code = "cannot_load"
+
+
+class Unscorable(InvalidRequest):
+    code = "unscorable"
 
 
 class InvalidKey(ServiceError):
@@ -168,6 +174,10 @@ class InternalError(ServiceError):
 class Unavailable(ServiceError):
     status, code, type = 503, "unavailable", "server_error"
     retry_after_s = 2
+
+
+class NotScored(Unavailable):
+    code = "not_scored"
 
 
 class DeadlineExceeded(ServiceError):

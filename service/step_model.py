@@ -84,7 +84,7 @@ class StepModel(GatewayModel):
         assert isinstance(request, ScoreStepsRequest)
         logits = outcome.values(2)
         margins = (logits[:, 0] - logits[:, 1]).tolist()
-        scores = [_sigmoid(margin) for margin in margins]
+        scores = [sigmoid(margin) for margin in margins]
         score = _AGGREGATE[request.aggregate](scores)
         return [
             StepScores(
@@ -141,6 +141,6 @@ def _job_pictures(
     )
 
 
-def _sigmoid(x: float) -> float:
+def sigmoid(x: float) -> float:
     """Without overflow at either end."""
     return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))

@@ -8,7 +8,8 @@ SteelyardError
 ├── BadAnswer                   a success that this client cannot read
 └── ServiceError                an answer that is not a success: status, code, request_id, retry_after_s
     ├── InvalidRequest 422      invalid_request
-    │   └── CannotLoad          cannot_load
+    │   ├── CannotLoad          cannot_load
+    │   └── Unscorable          unscorable
     ├── InvalidKey 401          invalid_key
     ├── NotAllowed 403          not_allowed
     ├── NotFound 404
@@ -34,6 +35,7 @@ SteelyardError
     │   └── QuotaExceeded       quota_exceeded
     ├── InternalError 500       internal_error
     ├── Unavailable 503         unavailable
+    │   └── NotScored           not_scored
     └── DeadlineExceeded 504    deadline_exceeded
 """
 
@@ -88,6 +90,10 @@ class InvalidRequest(ServiceError):
 
 class CannotLoad(InvalidRequest):
     code = "cannot_load"
+
+
+class Unscorable(InvalidRequest):
+    code = "unscorable"
 
 
 class InvalidKey(ServiceError):
@@ -188,6 +194,10 @@ class InternalError(ServiceError):
 
 class Unavailable(ServiceError):
     status, code = 503, "unavailable"
+
+
+class NotScored(Unavailable):
+    code = "not_scored"
 
 
 class DeadlineExceeded(ServiceError):
