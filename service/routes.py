@@ -153,7 +153,7 @@ async def _score(request: Request, name: str, asked: type[ScoreRequest]) -> Resp
         with flight.attended():
             if NDJSON in request.headers.get("accept", ""):
                 return await _stream(request, flight)
-            group = await _unless_gone(request, flight.group())
+            group = await unless_gone(request, flight.group())
     if group is None:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
     return Response(
@@ -163,7 +163,7 @@ async def _score(request: Request, name: str, asked: type[ScoreRequest]) -> Resp
     )
 
 
-async def _unless_gone(request: Request, answer: Coroutine[Any, Any, Answer]) -> Answer | None:
+async def unless_gone(request: Request, answer: Coroutine[Any, Any, Answer]) -> Answer | None:
     """The answer once it is there, or None when the caller hangs up first."""
     answering = asyncio.ensure_future(answer)
     gone = asyncio.ensure_future(_hung_up(request))
@@ -184,7 +184,7 @@ async def _hung_up(request: Request) -> None:
 async def _stream(request: Request, flight: Flight) -> Response:
     """Wait for the first result, so that a refusal is still an error status; then a result a line."""
     lines = _lines(flight)
-    first = await _unless_gone(request, anext(lines))
+    first = await unless_gone(request, anext(lines))
     if first is None:
         await lines.aclose()
         return Response(status_code=CLIENT_CLOSED_REQUEST)
