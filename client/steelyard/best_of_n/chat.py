@@ -14,7 +14,7 @@ import httpx2
 from pydantic import BaseModel, ValidationError
 
 from steelyard.best_of_n.candidates import STEP_SEPARATOR, Draw, Drawn
-from steelyard.best_of_n.failures import GeneratorFailed, GeneratorGone
+from steelyard.best_of_n.failures import GeneratorFailed, GeneratorGone, GeneratorRefused
 from steelyard.errors import ConnectionFailed, InvalidCall
 from steelyard.pictures import Picture
 from steelyard.retry import Retry, parse_retry_after
@@ -123,7 +123,7 @@ class ChatEndpoint:
         except ValidationError:
             raise GeneratorFailed(f"the generator's answer is no chat completion: {_excerpt(answer)}") from None
         if not completion.choices:
-            raise GeneratorFailed("the generator's answer has no choices")
+            raise GeneratorRefused("the generator's answer has no choices")
         return _drawn(completion.choices[0], completion.usage, stepwise=one_step)
 
     def body(self, asked: Asked, draw: Draw, *, one_step: bool) -> dict[str, object]:
@@ -178,7 +178,7 @@ class ChatEndpoint:
         if response.status_code in _HOPELESS:
             raise GeneratorGone(message)
         if response.status_code not in _TRANSIENT and response.status_code < 500:
-            raise GeneratorFailed(message)
+            raise GeneratorRefused(message)
         failure = ConnectionFailed(message)
         failure.retry_after_s = parse_retry_after(response.headers.get("retry-after"), datetime.now(UTC))
         raise failure

@@ -1,8 +1,9 @@
 """What may go wrong beside the scoring itself.
 
 SteelyardError
-├── GeneratorFailed             this draw has no text: refused, too slow, or no chat completion
-│   └── GeneratorGone           and no other one will have any: no such address, route, model or key
+├── GeneratorFailed             this draw has no text: away for too long, too slow, or no chat completion
+│   ├── GeneratorRefused        the request is not to its liking, for example too long
+│   └── GeneratorGone           and no other draw will have any: no such address, route, model or key
 └── NothingScored               no candidate has a score, so that none is best; `trace` says why
 """
 
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 
 class GeneratorFailed(SteelyardError):
     """This draw has no text; another one may."""
+
+
+class GeneratorRefused(GeneratorFailed):
+    """The request is not to the endpoint's liking; one about another question may be."""
 
 
 class GeneratorGone(GeneratorFailed):

@@ -2,12 +2,22 @@
 
 import asyncio
 import base64
+import contextlib
 import json
 from typing import Any
 
 import pytest
 
-from steelyard.best_of_n import Asked, ChatEndpoint, Decoding, Draw, Drawn, GeneratorFailed, GeneratorGone
+from steelyard.best_of_n import (
+    Asked,
+    ChatEndpoint,
+    Decoding,
+    Draw,
+    Drawn,
+    GeneratorFailed,
+    GeneratorGone,
+    GeneratorRefused,
+)
 from steelyard.best_of_n import chat as chat_module
 from steelyard.errors import InvalidCall
 from steelyard.pictures import picture_of
@@ -97,15 +107,15 @@ def test_an_endpoint_that_is_overloaded_or_away_is_asked_again(failure: Reaction
     [
         (says(500, b"out of memory"), GeneratorFailed, "answers 500: out of memory"),
         (hangs_up, GeneratorFailed, "was not reached"),
-        (says(400, b"too long"), GeneratorFailed, "answers 400: too long"),
+        (says(400, b"too long"), GeneratorRefused, "answers 400: too long"),
         (says(401, b"no key"), GeneratorGone, "answers 401: no key"),
         (says(404, b"no such model"), GeneratorGone, "answers 404"),
         (says(200, b"<html>"), GeneratorFailed, "no chat completion: <html>"),
-        (says(200, b'{"choices": []}'), GeneratorFailed, "no choices"),
+        (says(200, b'{"choices": []}'), GeneratorRefused, "no choices"),
         (says(200, b'{"choices": [{"message": "x"}]}'), GeneratorFailed, "no chat completion"),
         (says(200, b"\xff\xfe" * 200), GeneratorFailed, "no chat completion"),
         (says(200, b"zip", content_encoding="gzip"), GeneratorFailed, "."),
-        (says(302, b"", location="http://elsewhere/"), GeneratorFailed, "answers 302"),
+        (says(302, b"", location="http://elsewhere/"), GeneratorRefused, "answers 302"),
     ],
 )
 def test_what_a_generator_does_wrong_is_told(reaction: Reaction, error: type[Exception], message: str) -> None:
@@ -121,25 +131,28 @@ def test_an_answer_without_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 async def test_an_answer_that_trickles_in_is_given_up_in_time() -> None:
+    gone = asyncio.Event()
+
     async def trickle(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n")
-        try:
+        with contextlib.suppress(ConnectionError):
             while True:
                 writer.write(b"x")
                 await writer.drain()
+                # Never silent for long, so that only the whole time can be what is up.
                 await asyncio.sleep(0.01)
-        except ConnectionError:
-            writer.close()
+        writer.close()
+        gone.set()
 
-    server = await asyncio.start_server(trickle, "127.0.0.1", 0)
-    host, port = server.sockets[0].getsockname()
-    endpoint = ChatEndpoint(f"http://{host}:{port}/v1", "m", timeout_s=0.3)
-    try:
-        with pytest.raises(GeneratorFailed, match=r"no answer within 0\.3 s"):
-            await endpoint.draw(Asked("?"), Draw(0, None), one_step=False)
-    finally:
-        await endpoint.aclose()
-        server.close()
+    async with await asyncio.start_server(trickle, "127.0.0.1", 0) as server:
+        host, port = server.sockets[0].getsockname()
+        endpoint = ChatEndpoint(f"http://{host}:{port}/v1", "m", timeout_s=0.3)
+        try:
+            with pytest.raises(GeneratorFailed, match=r"no answer within 0\.3 s"):
+                await endpoint.draw(Asked("?"), Draw(0, None), one_step=False)
+            await asyncio.wait_for(gone.wait(), 10)
+        finally:
+            await endpoint.aclose()
 
 
 @pytest.mark.parametrize("url", ["", "ftp://x", "http://", "nowhere", "http://[::1"])
