@@ -22,7 +22,7 @@ from evaluation.session import add_target, address, read_target, score_groups
 from steelyard.best_of_n import AsyncBestOfN, Best, EarlyStop, StepBeam, Strategy, WeightedVote
 from steelyard.errors import SteelyardError
 
-_BEAMS = ("1x2", "1x4", "2x2", "2x4", "4x4")
+_BEAMS = ("1x2", "1x4", "2x2", "2x4")
 # The lowest threshold that loses no more than this on the questions that it is chosen on.
 _LOSS = 0.005
 
@@ -64,10 +64,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _beam(text: str) -> StepBeam:
-    keep, _, propose = text.partition("x")
-    if not (keep.isdecimal() and propose.isdecimal()):
-        raise EvaluationError(f"--beams {text}: of the form KEEPxPROPOSE, such as 2x4")
-    return StepBeam(keep=int(keep), propose=int(propose))
+    """Raises EvaluationError."""
+    try:
+        keep, propose = map(int, text.split("x"))
+        return StepBeam(keep=keep, propose=propose)
+    except (ValueError, SteelyardError):
+        raise EvaluationError(f"--beams {text}: of the form KEEPxPROPOSE, such as 2x4") from None
 
 
 class _Asker:
@@ -76,23 +78,17 @@ class _Asker:
     def __init__(self, url: str, given: argparse.Namespace, model: str) -> None:
         self._url, self._given, self._model = url, given, model
 
-    def all(
-        self, asked: Sequence[tuple[Question, Group]], strategy: Strategy, n: int, concurrency: int = 8
-    ) -> list[Outcome]:
+    def all(self, asked: Sequence[tuple[Question, Group]], strategy: Strategy, n: int) -> list[Outcome]:
         """Raises EvaluationError."""
         try:
-            return asyncio.run(self._all(asked, strategy, n, concurrency))
+            return asyncio.run(self._all(asked, strategy, n))
         except SteelyardError as error:
             raise EvaluationError(str(error)) from None
 
-    async def _all(
-        self, asked: Sequence[tuple[Question, Group]], strategy: Strategy, n: int, concurrency: int
-    ) -> list[Outcome]:
+    async def _all(self, asked: Sequence[tuple[Question, Group]], strategy: Strategy, n: int) -> list[Outcome]:
         given = self._given
         places = asyncio.Semaphore(given.at_once)
-        best_of_n = AsyncBestOfN(
-            given.generator, given.generator_model, self._url, reward_model=self._model, concurrency=concurrency
-        )
+        best_of_n = AsyncBestOfN(given.generator, given.generator_model, self._url, reward_model=self._model)
 
         async def one(question: Question, group: Group) -> Outcome:
             async with places:
@@ -158,7 +154,7 @@ def _measure_stops(
         f"both, threshold {threshold:.4f}": EarlyStop(threshold, of=WeightedVote()),
     }
     for name, strategy in strategies.items():
-        found = ask.all(asked[1::2], strategy, n, concurrency=1)
+        found = ask.all(asked[1::2], strategy, n)
         differences = [100 * (one.right - other.right) for one, other in zip(found, every, strict=True)]
         low, high = bootstrap.interval(differences)
         rows.append((*summary(name, found, bootstrap), sum(differences) / len(differences), low, high))

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from steelyard import AsyncClient, Client
+from steelyard.cli import main
 from steelyard.errors import IdReused, InvalidCall, InvalidPicture
 from steelyard.exchange import Answer, Send
 from steelyard.rank_schema import RankResponse
@@ -94,3 +95,24 @@ def test_both_clients_rank_alike(server: Running) -> None:
     assert sorted(one.ranking) == [0, 1, 2]
     with Client(server.url) as client, pytest.raises(IdReused):
         client.rank("Which shape is red?", [CIRCLE], CANDIDATES, model="visualprm", id="both clients")
+
+
+def test_the_command_ranks_by_a_blend(server: Running, capfd: pytest.CaptureFixture[str]) -> None:
+    group = ("--question", "Which shape is red?", "--candidate", "A circle.\n\nIt is red.", "--candidate", "A square.")
+    blend = ("--blend", "visualprm=0.7", "--blend", "ixc_reward=0.3", "--url", server.url)
+    assert main(["rank", "--image", str(CIRCLE), *group, *blend]) == 0
+    table = capfd.readouterr().out
+    assert table.count("★") == 1
+    assert "(visualprm 0." in table
+    assert main(["rank", *group, "--candidate", "word " * 9000, *blend, "--json"]) == 3
+    answer = RankResponse.model_validate_json(capfd.readouterr().out)
+    assert (answer.results[2].status, answer.normalize) == ("too_long", "zscore")
+    assert main(["rank", *group, *blend, "--model", "visualprm"]) == 1
+    assert "--model and --blend" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("share", ["a", "a=", "=1", "a=0", "a=nan", "a=x"])
+def test_a_share_of_a_blend_is_a_name_and_a_weight(share: str, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["rank", "--question", "?", "--candidate", "x", "--blend", share])
+    assert "--blend" in capfd.readouterr().err

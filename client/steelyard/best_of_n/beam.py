@@ -68,7 +68,7 @@ class Beam:
         return Choice(best, self._strategy.extract(best.text), {})
 
     def counted(self) -> Sequence[Candidate]:
-        return self._settled
+        return sorted(self._settled, key=lambda candidate: candidate.number)
 
     def _judge(self) -> None:
         """Keep the best of what has ended and of what has grown, and say what each of them is to grow by."""

@@ -22,6 +22,7 @@ class Sampling:
         early = strategy if isinstance(strategy, EarlyStop) else None
         self._chooser = strategy.of if isinstance(strategy, EarlyStop) else strategy
         self._early, self._n, self._limits, self._reward = early, n, limits, reward
+        self._places = limits.in_flight if early is None else min(limits.in_flight, early.at_once)
         if early is not None and reward.shares is not None and reward.normalize != "none":
             raise InvalidCall("EarlyStop: a blend's scores depend on the whole group unless normalize is 'none'")
         self._weigh: Weigh = (lambda score: score) if reward.bounded else logistic
@@ -33,7 +34,7 @@ class Sampling:
 
     def due(self) -> list[Draw]:
         draws = []
-        while self.stopped is None and self._begun < self._n and len(self._holding) < self._limits.in_flight:
+        while self.stopped is None and self._begun < self._n and len(self._holding) < self._places:
             self._holding.add(self._begun)
             draws.append(Draw(self._begun, self._limits.seed_of(self._begun)))
             self._begun += 1

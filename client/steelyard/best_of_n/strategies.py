@@ -50,12 +50,18 @@ class EarlyStop:
 
     `highest` is the highest score, of a vote the highest weight, that a candidate can have; by default 1 where it is a
     probability or its logistic, and unknown elsewhere: then only the threshold stops. Candidates count in the order in
-    which they were drawn, whichever is done first, so that the same ones decide on every machine.
+    which they were drawn, whichever is done first, so that the same ones decide on every machine. `at_once` are drawn
+    at a time: more are sooner done, and up to so many less one may be drawn in vain.
     """
 
     threshold: float | None = None
     of: Best | WeightedVote = field(default_factory=Best)
     highest: float | None = None
+    at_once: int = 1
+
+    def __post_init__(self) -> None:
+        if self.at_once < 1:
+            raise InvalidCall(f"EarlyStop: at_once: {self.at_once} is less than 1")
 
 
 @dataclass(frozen=True, slots=True)

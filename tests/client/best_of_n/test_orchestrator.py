@@ -105,7 +105,8 @@ def test_a_group_that_grows_shares_its_beginning(best_of_n: BestOfN, asked: Aske
 def test_the_same_seed_gives_the_same_answer_however_many_are_under_way(
     policy: PolicyServer, server: Running, asked: Asked
 ) -> None:
-    strategies = (WeightedVote(), EarlyStop(0.9), EarlyStop(of=WeightedVote()), StepBeam(keep=2, propose=2))
+    early = (EarlyStop(0.9, at_once=8), EarlyStop(of=WeightedVote(), at_once=8))
+    strategies = (WeightedVote(), *early, StepBeam(keep=2, propose=2))
     chosen = []
     for concurrency in (1, 8):
         with BestOfN(policy.url, "policy", server.url, concurrency=concurrency) as orchestrator:

@@ -40,7 +40,7 @@ def test_no_more_than_may_be_under_way_are_drawn_at_a_time() -> None:
 
 
 def test_where_a_rule_may_stop_a_place_is_free_only_when_the_score_is_there() -> None:
-    search = Sampling(4, EarlyStop(0.9), limits(1), STEPS)
+    search = Sampling(4, EarlyStop(0.9), limits(), STEPS)
     assert [draw.number for draw in search.due()] == [0]
     search.generated(0)
     assert search.due() == []
@@ -70,8 +70,8 @@ def test_where_nothing_has_a_score_nothing_is_taken() -> None:
 
 @pytest.mark.parametrize("order", list(permutations(range(4))))
 def test_whichever_arrives_first_the_same_candidate_is_taken(order: tuple[int, ...]) -> None:
-    search = Sampling(4, EarlyStop(0.8), limits(), STEPS)
-    search.due()
+    search = Sampling(4, EarlyStop(0.8, at_once=4), limits(), STEPS)
+    assert len(search.due()) == 4
     for number in order:
         if search.stopped is None:
             search.settle(settled(number, [0.1, 0.85, 0.99, 0.2][number]))
@@ -176,7 +176,12 @@ def test_numbers_that_make_no_sense_are_refused(n: int, fields: dict[str, int]) 
         Sampling(n, Best(), limits(**fields), STEPS)
 
 
+def test_none_at_once_is_refused() -> None:
+    with pytest.raises(InvalidCall, match="at_once"):
+        EarlyStop(0.9, at_once=0)
+
+
 def test_a_strategy_is_described_the_same_in_every_run() -> None:
     assert described(EarlyStop(0.9, VOTE)) == (
-        "EarlyStop(threshold=0.9, of=WeightedVote(extract=final_answer, weigh=None), highest=None)"
+        "EarlyStop(threshold=0.9, of=WeightedVote(extract=final_answer, weigh=None), highest=None, at_once=1)"
     )
