@@ -7,7 +7,8 @@ answer = BestOfN("http://127.0.0.1:9000/v1", "policy", "http://127.0.0.1:8000").
 
 from steelyard.best_of_n.answers import final_answer
 from steelyard.best_of_n.candidates import Candidate, Draw, Drawn
-from steelyard.best_of_n.chat import Asked, ChatEndpoint, Decoding, Generator
+from steelyard.best_of_n.chat import ChatEndpoint, Generator
+from steelyard.best_of_n.chat_format import Asked, Decoding
 from steelyard.best_of_n.failures import GeneratorFailed, GeneratorGone, GeneratorRefused, NothingScored
 from steelyard.best_of_n.orchestrator import Answer, AsyncBestOfN, BestOfN
 from steelyard.best_of_n.running import Progress

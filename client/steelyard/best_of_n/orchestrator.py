@@ -1,5 +1,6 @@
 """Best-of-N as a call: a question in, the best of many answers out, for tasks and for threads."""
 
+import asyncio
 import functools
 import os
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -8,7 +9,8 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from steelyard.best_of_n.beam import Beam
 from steelyard.best_of_n.candidates import Candidate
-from steelyard.best_of_n.chat import Asked, ChatEndpoint, Decoding, Generator
+from steelyard.best_of_n.chat import ChatEndpoint, Generator
+from steelyard.best_of_n.chat_format import Asked, Decoding
 from steelyard.best_of_n.failures import NothingScored
 from steelyard.best_of_n.portal import Portal
 from steelyard.best_of_n.running import OnProgress, Running
@@ -19,7 +21,7 @@ from steelyard.best_of_n.strategies import Best, StepBeam, Strategy, described
 from steelyard.best_of_n.trace import Trace, totals_of
 from steelyard.blending import Normalize
 from steelyard.client import AsyncClient
-from steelyard.errors import InvalidCall, InvalidPicture
+from steelyard.errors import InvalidCall, InvalidPicture, TimedOut
 from steelyard.pictures import Picture, PictureLike, check_list, load
 from steelyard.retry import Retry
 from steelyard.schema import Aggregate, ControlTokens
@@ -101,9 +103,13 @@ class _Orchestrator:
         With a `seed`, candidate i is drawn with seed + i; the same texts then give the same choice. Raises
         NothingScored when no candidate has a score, GeneratorGone, and what the scorer raises for every call alike.
         """
-        asked = Asked(question, _load(images))
+        asked = Asked(question, await asyncio.to_thread(_load, images))
         scorer = Scorer(self._client, self._scoring)
-        reward = await scorer.find()
+        try:
+            async with asyncio.timeout(max_seconds):
+                reward = await scorer.find()
+        except TimeoutError:
+            raise TimedOut(f"the scorer gave no answer within the {max_seconds} s of the search") from None
         strategy = strategy or Best()
         limits = Limits(self._concurrency, max_total_tokens, max_seconds, seed)
         search = _search(n, strategy, limits, reward)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from steelyard.best_of_n.candidates import Candidate, Draw, Drawn, Worth, candidate_of
-from steelyard.best_of_n.chat import Asked, Generator
+from steelyard.best_of_n.chat import Generator
+from steelyard.best_of_n.chat_format import Asked
 from steelyard.best_of_n.failures import GeneratorFailed, GeneratorGone
 from steelyard.best_of_n.scorer import Scorer
 from steelyard.best_of_n.search import Search

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from steelyard.best_of_n.candidates import Worth
-from steelyard.best_of_n.chat import Asked
+from steelyard.best_of_n.chat_format import Asked
 from steelyard.best_of_n.search import Reward
 from steelyard.blending import Normalize
 from steelyard.client import AsyncClient
@@ -67,7 +67,7 @@ class Scorer:
         try:
             answer = await self._client.rank(
                 asked.question,
-                [picture.content for picture in asked.pictures],
+                asked.pictures,
                 [solution],
                 model=None if scoring.blend is not None else next(iter(self._weights)),
                 blend=scoring.blend,

@@ -19,6 +19,7 @@ from steelyard.best_of_n import (
     GeneratorRefused,
 )
 from steelyard.best_of_n import chat as chat_module
+from steelyard.best_of_n.chat_format import request_of
 from steelyard.errors import InvalidCall
 from steelyard.pictures import picture_of
 from steelyard.retry import Retry
@@ -162,15 +163,10 @@ def test_an_address_that_is_none_is_refused(url: str) -> None:
 
 
 def test_markers_place_pictures_for_the_generator_too() -> None:
-    endpoint = ChatEndpoint("http://127.0.0.1:9", "m", decoding=Decoding(instruction=""))
+    decoding = Decoding(instruction="")
     asked = Asked("First <image> then <image>?", (RED, picture_of(b"GIF8")))
-    (message,) = endpoint.body(asked, Draw(0, None), one_step=False)["messages"]  # type: ignore[misc, index]
-    assert [part.get("text", "picture") for part in message["content"]] == [
-        "First ",
-        "picture",
-        " then ",
-        "picture",
-        "?",
-    ]
+    (message,) = request_of(asked, Draw(0, None), "m", decoding, one_step=False)["messages"]  # type: ignore[misc, attr-defined]
+    shown = [part.get("text", "picture") for part in message["content"]]
+    assert shown == ["First ", "picture", " then ", "picture", "?"]
     with pytest.raises(InvalidCall, match="2 <image> markers for 1 pictures"):
-        endpoint.body(Asked("<image><image>", (RED,)), Draw(0, None), one_step=False)
+        request_of(Asked("<image><image>", (RED,)), Draw(0, None), "m", decoding, one_step=False)
