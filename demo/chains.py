@@ -35,6 +35,8 @@ _ASKED = {
     "shape": ("So the shape asked for is a {}.", "That makes it a {}."),
     "color": ("So the color asked for is {}.", "That makes the color {}."),
 }
+# How often a chain speaks of both facts, and how often it infers.
+_OTHER_TOO, _INFERRED = 0.6, 0.7
 _IRRELEVANT = (
     "A triangle has three sides.",
     "Red and blue make purple.",
@@ -96,12 +98,45 @@ def reason(question: Question, seen: Facts, random: Random) -> Chain:
     """A chain that stays consistent with what was seen, be it the picture's or not."""
     matter = question.matter
     roles: list[Role] = [matter]
-    if random.random() < 0.6:
+    if random.random() < _OTHER_TOO:
         roles.insert(random.randrange(2), "color" if matter == "shape" else "shape")
-    if random.random() < 0.7:
+    if random.random() < _INFERRED:
         # An inference rests on what was perceived of the matter, wherever the other perception stands.
         roles.insert(random.randint(roles.index(matter) + 1, len(roles)), "inference")
     return Chain(question, tuple(_say(role, question, seen, random) for role in (*roles, "answer")))
+
+
+def sayings(role: Role, question: Question, seen: Facts) -> tuple[str, ...]:
+    """Every text that says this of what was seen, each as likely as another."""
+    if role == "shape":
+        return tuple(form.format(seen.shape) for form in _SHAPE)
+    if role == "color":
+        return tuple(form.format(seen.color) for form in _COLOR)
+    if role == "answer":
+        return (f"Answer: {question.answer(seen)}",)
+    if question.asked != "presence":
+        return tuple(form.format(question.answer(seen)) for form in _ASKED[question.asked])
+    named = f"a {question.subject}" if question.subject in SHAPES else f"a {question.subject} shape"
+    present = question.subject in (seen.shape, seen.color)
+    return tuple(form.format(named) for form in (_PRESENT if present else _ABSENT))
+
+
+def plans(question: Question) -> dict[tuple[Role, ...], float]:
+    """The orders in which `reason` speaks of things, the answer last, each with its probability."""
+    matter = question.matter
+    other: Role = "color" if matter == "shape" else "shape"
+    perceived: dict[tuple[Role, ...], float] = {
+        (matter,): 1 - _OTHER_TOO,
+        (other, matter): _OTHER_TOO / 2,
+        (matter, other): _OTHER_TOO / 2,
+    }
+    found: dict[tuple[Role, ...], float] = {}
+    for roles, chance in perceived.items():
+        found[(*roles, "answer")] = chance * (1 - _INFERRED)
+        places = range(roles.index(matter) + 1, len(roles) + 1)
+        for place in places:
+            found[(*roles[:place], "inference", *roles[place:], "answer")] = chance * _INFERRED / len(places)
+    return found
 
 
 def spoil(chain: Chain, random: Random) -> Chain:
@@ -163,23 +198,11 @@ def _answered_alike(question: Question, said: frozenset[Facts]) -> frozenset[Fac
 
 
 def _say(role: Role, question: Question, seen: Facts, random: Random) -> Step:
-    if role == "shape":
-        return Step(random.choice(_SHAPE).format(seen.shape), role, _of("shape", seen))
-    if role == "color":
-        return Step(random.choice(_COLOR).format(seen.color), role, _of("color", seen))
-    answer = question.answer(seen)
-    claims = claim(question, answer)
-    if role == "answer":
-        return Step(f"Answer: {answer}", role, claims)
-    return Step(_infer(question, seen, random), role, claims)
-
-
-def _infer(question: Question, seen: Facts, random: Random) -> str:
-    if question.asked != "presence":
-        return random.choice(_ASKED[question.asked]).format(question.answer(seen))
-    named = f"a {question.subject}" if question.subject in SHAPES else f"a {question.subject} shape"
-    present = question.subject in (seen.shape, seen.color)
-    return random.choice(_PRESENT if present else _ABSENT).format(named)
+    texts = sayings(role, question, seen)
+    text = texts[0] if role == "answer" else random.choice(texts)
+    if role in ("shape", "color"):
+        return Step(text, role, _of(role, seen))
+    return Step(text, role, claim(question, question.answer(seen)))
 
 
 def _of(matter: Literal["shape", "color"], seen: Facts) -> frozenset[Facts]:

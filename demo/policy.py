@@ -55,11 +55,8 @@ def draw_questions(split: Split, seed: int, count: int = QUESTIONS) -> list[Aske
 
 def candidates(asked: Asked, seed: int, count: int) -> list[Chain]:
     """The first `count` chains that the policy answers with: more of them begin with the same ones."""
-    random = Random(f"{seed}/{asked.picture.path.name}/{asked.question.text}")
-    facts = asked.picture.facts
-    wrong = misperceptions(asked.question, facts)
-    shared = random.choice(wrong)
-    others = [seen for seen in wrong if seen != shared] or [shared]
+    random, shared = _start(asked, seed)
+    facts, others = asked.picture.facts, _others(asked, shared)
     chains = []
     for _ in range(count):
         seen = facts
@@ -67,6 +64,18 @@ def candidates(asked: Asked, seed: int, count: int) -> list[Chain]:
             seen = shared if random.random() < _SHARED else random.choice(others)
         chains.append(reason(asked.question, seen, random))
     return chains
+
+
+def perceptions(asked: Asked, seed: int) -> dict[Facts, float]:
+    """What the policy takes the picture to show, each with its probability."""
+    _, shared = _start(asked, seed)
+    others = _others(asked, shared)
+    seen = defaultdict[Facts, float](float)
+    seen[asked.picture.facts] += _RIGHT
+    seen[shared] += (1 - _RIGHT) * _SHARED
+    for other in others:
+        seen[other] += (1 - _RIGHT) * (1 - _SHARED) / len(others)
+    return dict(seen)
 
 
 def misperceptions(question: Question, facts: Facts) -> list[Facts]:
@@ -84,6 +93,16 @@ def write(path: Path, asked: Sequence[Asked], seed: int, count: int) -> None:
     with path.open("w", encoding="utf-8") as file:
         for one in asked:
             print(json.dumps(_record(one, candidates(one, seed, count))), file=file)
+
+
+def _start(asked: Asked, seed: int) -> tuple[Random, Facts]:
+    """What draws a question's candidates, and the misperception that most of the wrong ones share."""
+    random = Random(f"{seed}/{asked.picture.path.name}/{asked.question.text}")
+    return random, random.choice(misperceptions(asked.question, asked.picture.facts))
+
+
+def _others(asked: Asked, shared: Facts) -> list[Facts]:
+    return [seen for seen in misperceptions(asked.question, asked.picture.facts) if seen != shared] or [shared]
 
 
 def _record(asked: Asked, chains: Sequence[Chain]) -> dict[str, object]:

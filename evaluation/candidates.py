@@ -49,11 +49,6 @@ def read_questions(path: Path, images: Path | None) -> tuple[dict[str, Question]
     return {id: question for id, (_, question) in named.items()}, groups
 
 
-def normal(answer: Answer) -> str | None:
-    """Answers that are one vote: case, outer blanks and a final full stop aside."""
-    return None if answer is None else str(answer).strip().removesuffix(".").strip().casefold() or None
-
-
 def value_of(result: Result, aggregate: Aggregate) -> float | None:
     """The candidate's score, of step scores by the aggregate; None when it has none, which is never a 0."""
     if result.step_scores is not None:

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from evaluation import selection
 from evaluation.aggregates import AGGREGATES, NAMES
-from evaluation.candidates import Solution, normal
+from evaluation.candidates import Solution
 from evaluation.records import Result
+from steelyard.best_of_n.answers import normal
 from steelyard.schema import Aggregate
 
 Selector = str

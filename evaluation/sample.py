@@ -19,7 +19,8 @@ from evaluation.errors import EvaluationError, Interrupted, Refused
 from evaluation.journal import Journal, open_journal, read_lines
 from evaluation.progress import Progress
 from evaluation.reading import find_pictures, name_items, read_items
-from evaluation.solutions import find_answer, is_right, split_steps
+from evaluation.solutions import is_right, split_steps
+from steelyard.best_of_n import final_answer
 
 _INSTRUCTION = "Reason step by step with a blank line after each step, and end with a line `Answer: …`."
 
@@ -158,7 +159,7 @@ def _write(
 
 
 def _solution(text: str, expected: Answer) -> Mapping[str, object]:
-    answer = find_answer(text)
+    answer = final_answer(text)
     return {"steps": split_steps(text), "answer": answer, "correct": is_right(answer, expected)}
 
 

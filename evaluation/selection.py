@@ -4,7 +4,9 @@ import random
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from itertools import combinations
-from math import comb, sqrt
+from math import comb
+
+from steelyard.blending import standardised
 
 # Subsets are enumerated up to so many, and drawn beyond.
 DRAWS = 100
@@ -64,16 +66,6 @@ def blended(
         return by_chance([correct[index] for index, value in zip(drawn, sums, strict=True) if value == best])
 
     return _over_subsets(len(correct), n, seed, choose)
-
-
-def standardised(values: Sequence[float]) -> list[float]:
-    """Mean 0 and deviation 1; equal values are all 0."""
-    mean = sum(values) / len(values)
-    deviation = sqrt(sum((value - mean) ** 2 for value in values) / len(values))
-    # Rounding must not make a spread out of equal values.
-    if max(values) == min(values) or deviation == 0:
-        return [0.0] * len(values)
-    return [(value - mean) / deviation for value in values]
 
 
 def _over_subsets(pool: int, n: int, seed: str, choose: Callable[[Sequence[int]], float]) -> float:

@@ -102,7 +102,7 @@ def score_groups(target: Target, groups: Sequence[Group], *, kinds: Sequence[str
                     runs.append(Run(served, found))
                 return runs
 
-    with _address(target) as url:
+    with address(target) as url:
         try:
             return asyncio.run(score(url))
         except SteelyardError as error:
@@ -129,7 +129,8 @@ def choose(
 
 
 @contextmanager
-def _address(target: Target) -> Iterator[str]:
+def address(target: Target) -> Iterator[str]:
+    """The running server's, or that of one which serves the checkpoints for as long as this is open."""
     if target.url is not None:
         yield target.url
         return

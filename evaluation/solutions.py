@@ -2,23 +2,15 @@
 
 import re
 
-from evaluation.candidates import Answer, normal
+from evaluation.candidates import Answer
+from steelyard.best_of_n.answers import normal
 
-# The last one counts: a solution may weigh earlier ones.
-_ANSWER = re.compile(r"^[^\w\n]*(?:final +)?answer[^\w\n:]*:\s*(.+?)\s*$", re.IGNORECASE | re.MULTILINE)
 _BLANK_LINES = re.compile(r"\n[ \t]*\n\s*")
-_AROUND = " \t*_`$()[]{}.\"'"
 
 
 def split_steps(text: str) -> list[str]:
     """On blank lines; blank steps are none."""
     return [step.strip() for step in _BLANK_LINES.split(text.replace("\r\n", "\n")) if step.strip()]
-
-
-def find_answer(text: str) -> str | None:
-    """What stands after the last `Answer:`, markup around it left out."""
-    found = _ANSWER.findall(text)
-    return (found[-1].strip(_AROUND) or None) if found else None
 
 
 def is_right(answer: str | None, expected: Answer) -> bool:

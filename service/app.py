@@ -17,8 +17,10 @@ from service.errors import InvalidRequest, ServiceError, UnknownRoute, WrongMeth
 from service.gateway import Gateway
 from service.jobs.routes import router as jobs_router
 from service.middleware import EveryRequest
+from service.rank_routes import router as rank_router
 from service.routes import router
 from service.settings import Settings
+from steelyard.rank_schema import RankRequest
 from steelyard.schema import ReloadRequest, ScoreOutcomesRequest, ScoreStepsRequest
 
 
@@ -49,6 +51,7 @@ def create_app(
     )
     app.state.gateway = gateway
     app.include_router(router)
+    app.include_router(rank_router)
     app.include_router(jobs_router)
     app.include_router(admin.router)
     app.include_router(compatible_router)
@@ -95,6 +98,7 @@ def _describe_bodies(app: FastAPI) -> None:
         schemas = document["components"]["schemas"]
         bodies: tuple[type[BaseModel], ...] = (ScoreStepsRequest, ScoreOutcomesRequest, ReloadRequest, *BODIES)
         for request in bodies:
+        for request in (ScoreStepsRequest, ScoreOutcomesRequest, RankRequest, ReloadRequest):
             schema = request.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas |= schema.pop("$defs", {}) | {request.__name__: schema}
         return document

@@ -58,9 +58,11 @@ class Flight:
             yield
         finally:
             self._waiters -= 1
-            if not self._waiters and self._task is not None and not self._task.done():
-                self._error = Abandoned()
-                self._task.cancel()
+            self._drop(Abandoned())
+
+    def refuse(self, error: ServiceError) -> None:
+        """Drop it, unless somebody waits for it, because what was to fly with it is refused."""
+        self._drop(error)
 
     async def stream(self) -> AsyncIterator[CandidateScore]:
         """Each result once, from the first on. Raises what stopped the scoring."""
@@ -81,6 +83,11 @@ class Flight:
                 raise self._error
             await self._changed.wait()
         return self._group
+
+    def _drop(self, error: ServiceError | Abandoned) -> None:
+        if not self._waiters and self._task is not None and not self._task.done():
+            self._error = error
+            self._task.cancel()
 
     async def _fly(self, score: Callable[[], Awaitable[ScoredGroup]]) -> None:
         try:

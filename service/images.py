@@ -7,7 +7,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 from urllib.parse import unquote_to_bytes
 
@@ -38,6 +38,7 @@ class Image:
     height: int
     used: float
     readable: bool | None = None
+    decoding: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
 
 class ImageStore:
@@ -108,6 +109,15 @@ class ImageStore:
         self.check_pixels((image,) for image in resolved.values())
         return resolved
 
+    def intern(self, references: Iterable[str]) -> dict[str, str]:
+        """The id of each picture that a call carries itself, so that several models decode and hash its text once.
+
+        Empty when the store is too small to hold them all. Raises what `put` raises, InvalidRequest and TooManyPixels.
+        """
+        inline = {reference for reference in references if not _is_id(reference)}
+        ids = {reference: image.id for reference, image in self.resolve(inline).items()}
+        return ids if all(self._find(image_id) for image_id in ids.values()) else {}
+
     def check_pixels(self, pictures: Iterable[Sequence[Image]]) -> None:
         """Of all a call's pictures, each different one is decoded once: a file, or the frames of a video.
 
@@ -155,14 +165,15 @@ class ImageStore:
 
 
 def is_readable(image: Image) -> bool:
-    """Whether the pixels can be decoded: tried once for each stored picture."""
-    if image.readable is None:
-        try:
-            open_rgb(image.content)
-            image.readable = True
-        except UnreadablePicture:
-            image.readable = False
-    return image.readable
+    """Whether the pixels can be decoded: tried once for each stored picture, however many models see it at a time."""
+    with image.decoding:
+        if image.readable is None:
+            try:
+                open_rgb(image.content)
+                image.readable = True
+            except UnreadablePicture:
+                image.readable = False
+        return image.readable
 
 
 def _is_id(reference: str) -> bool:

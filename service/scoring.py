@@ -6,7 +6,7 @@ import hashlib
 import sys
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from typing import Literal
@@ -16,7 +16,7 @@ from service.answer import Costs, rank
 from service.catalogue import Catalogue
 from service.cost import estimate
 from service.entrance import Entrance
-from service.errors import DeadlineExceeded, IdReused, OtherWeights, Overloaded, Unavailable
+from service.errors import DeadlineExceeded, IdReused, OtherWeights, Overloaded, ServiceError, Unavailable
 from service.flight import Flight
 from service.gate import Gate
 from service.gateway_model import GatewayModel, ReadyGroup
@@ -118,6 +118,19 @@ class Scoring:
         if key is not None:
             self._replay.start(key, _fingerprint(request), flight)
         return flight
+
+    def open_together(self, requests: Sequence[ScoreRequest], caller: str) -> list[Flight]:
+        """Accept several groups or none, as `open` does each; a refusal costs the caller nothing of its quota."""
+        flights: list[Flight] = []
+        try:
+            for request in requests:
+                # One by one: those before a refusal have to be known.
+                flights.append(self.open(request, caller))  # noqa: PERF401
+        except ServiceError as error:
+            for flight in flights:
+                flight.refuse(error)
+            raise
+        return flights
 
     async def oracle(self, request: ScoreRequest) -> list[CandidateScore]:
         """The scores of a group by the plain unshared path."""

@@ -18,6 +18,7 @@ class Arguments(argparse.Namespace):
     """What stands on the command line."""
 
     command: Literal["score", "models", "jobs", "filter"]
+    command: Literal["score", "rank", "models", "jobs"]
     url: str | None
     timeout: float | None
     json: bool
@@ -28,6 +29,8 @@ class Arguments(argparse.Namespace):
     model: str | None
     max_tiles: int | None
     aggregate: Aggregate | None
+    blend: list[tuple[str, float]]
+    normalize: Literal["zscore", "rank", "none"] | None
     action: Literal["submit", "status", "results", "cancel"]
     file: str
     job: str
@@ -72,16 +75,22 @@ def read_arguments(arguments: Sequence[str] | None) -> Arguments:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     score = commands.add_parser("score", help="score candidate answers to a question", allow_abbrev=False)
     _add_score(score)
+    rank = commands.add_parser(
+        "rank", help="put candidate answers in order, by one model or several", allow_abbrev=False
+    )
+    _add_score(rank)
+    _add_blend(rank)
     models = commands.add_parser("models", help="list the models that are served", allow_abbrev=False)
     jobs = commands.add_parser("jobs", help="score a file of groups in the background", allow_abbrev=False)
     filtering = commands.add_parser("filter", help="keep the part of a data set that scores well", allow_abbrev=False)
     add_filter(filtering)
     filtering.add_argument("--aggregate", choices=AGGREGATES, help="how step scores make the score (default mean)")
     for command in (score, models, filtering, *_add_jobs(jobs)):
+    for command in (score, rank, models, *_add_jobs(jobs)):
         _add_server(command)
     given = parser.parse_args(arguments, Arguments())
-    if given.command == "score" and not given.candidate and given.candidates_file is None:
-        score.error("give at least one --candidate, or a --candidates-file")
+    if given.command in ("score", "rank") and not given.candidate and given.candidates_file is None:
+        commands.choices[given.command].error("give at least one --candidate, or a --candidates-file")
     return given
 
 
@@ -100,6 +109,15 @@ def _add_score(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="NAME", help="default: the only one, or the only one that scores steps")
     parser.add_argument("--max-tiles", type=int, metavar="N", help="tiles that a picture may be cut into")
     parser.add_argument("--aggregate", choices=AGGREGATES, help="how step scores make the score (default mean)")
+
+
+def _add_blend(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--blend", action="append", type=_share, default=[], metavar="NAME=WEIGHT", help="a model of a sum; repeatable"
+    )
+    parser.add_argument(
+        "--normalize", choices=("zscore", "rank", "none"), help="each model's scores (default zscore for a blend)"
+    )
 
 
 def _add_jobs(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
@@ -123,6 +141,13 @@ def _add_server(parser: argparse.ArgumentParser) -> None:
         "--timeout", type=_seconds, metavar="S", help="seconds after which scores come too late; default 30"
     )
     parser.add_argument("--json", action="store_true", help="print the server's answer as JSON")
+
+
+def _share(text: str) -> tuple[str, float]:
+    name, equals, weight = text.rpartition("=")
+    if not (name and equals and 0 < float(weight) < 1e6):
+        raise argparse.ArgumentTypeError(f"{text} is not of the form NAME=WEIGHT, with a weight above 0")
+    return name, float(weight)
 
 
 def _seconds(text: str) -> float:

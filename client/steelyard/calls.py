@@ -16,6 +16,7 @@ from steelyard.messages import (
     with_references,
 )
 from steelyard.pictures import Album, PictureLike, check_list, load
+from steelyard.rank_calls import RankCalls
 from steelyard.requests import build
 from steelyard.retry import Retry
 from steelyard.schema import (
@@ -34,7 +35,7 @@ from steelyard.schema import (
 from steelyard.sending import Sender
 
 
-class Calls(JobCalls):
+class Calls(JobCalls, RankCalls):
     """The calls of one client.
 
     Every scoring call takes `id` (yours, or one is made: each attempt bears the same, so that a retry is never scored

@@ -1,4 +1,5 @@
 """What `steelyard` does: `score` and `models` here, `jobs` and `filter` beside."""
+"""What `steelyard` does: `score`, `rank` and `models` here, `jobs` beside."""
 
 import os
 import shutil
@@ -13,7 +14,7 @@ from steelyard.errors import InvalidCall
 from steelyard.job_command import run_jobs
 from steelyard.retry import Retry
 from steelyard.schema import ScoreOutcomesResponse, ScoreStepsResponse, ServedModel
-from steelyard.table import Style, outcome_table, question_lines, step_table
+from steelyard.table import Style, outcome_table, question_lines, rank_table, step_table
 
 _SCORED, _SOME_UNSCORED = 0, 3
 # A person waits: give up after seconds, not minutes.
@@ -34,7 +35,7 @@ def run(given: Arguments) -> int:
         with Client(given.url, timeout_s=timeout_s) as client:
             return run_jobs(client, given)
     with Client(given.url, retry=Retry(max_retries=_RETRIES), timeout_s=timeout_s) as client:
-        return _list_models(client, given) if given.command == "models" else _score(client, given)
+        return _DO[given.command](client, given)
 
 
 def choose(models: Sequence[ServedModel], name: str | None) -> ServedModel:
@@ -67,6 +68,28 @@ def _score(client: Client, given: Arguments) -> int:
     else:
         answer = _score_outcomes(client, given, model.name, candidates)
     _write(answer.model_dump_json() if given.json else _drawn(answer, given.question, candidates))
+    return _SCORED if len(answer.ranking) == len(answer.results) else _SOME_UNSCORED
+
+
+def _rank(client: Client, given: Arguments) -> int:
+    candidates = read_candidates(given)
+    if given.blend and given.model is not None:
+        raise InvalidCall("--model and --blend: one or the other")
+    answer = client.rank(
+        given.question,
+        given.image,
+        candidates,
+        model=given.model,
+        blend=dict(given.blend) or None,
+        normalize=given.normalize,
+        aggregate=given.aggregate or "mean",
+        max_tiles=given.max_tiles,
+        deadline_ms=_deadline_ms(given),
+    )
+    texts = [text_of(candidate) for candidate in candidates]
+    style = _style()
+    lines = [*question_lines(given.question, style), "", *rank_table(answer, texts, style)]
+    _write(answer.model_dump_json() if given.json else "\n".join(lines))
     return _SCORED if len(answer.ranking) == len(answer.results) else _SOME_UNSCORED
 
 
@@ -104,7 +127,7 @@ def _deadline_ms(given: Arguments) -> int | None:
 
 
 def _drawn(answer: ScoreStepsResponse | ScoreOutcomesResponse, question: str, candidates: Sequence[Candidate]) -> str:
-    style = Style(shutil.get_terminal_size().columns, sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
+    style = _style()
     texts = [text_of(candidate) for candidate in candidates]
     if isinstance(answer, ScoreStepsResponse):
         lines = step_table(answer, texts, style)
@@ -113,6 +136,13 @@ def _drawn(answer: ScoreStepsResponse | ScoreOutcomesResponse, question: str, ca
     return "\n".join([*question_lines(question, style), "", *lines])
 
 
+def _style() -> Style:
+    return Style(shutil.get_terminal_size().columns, sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
+
+
 def _write(text: str) -> None:
     """UTF-8 whatever the locale: JSON must be, and bars cannot be anything else."""
     sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace") + b"\n")
+
+
+_DO = {"score": _score, "rank": _rank, "models": _list_models}

@@ -41,7 +41,7 @@ class PILImage(Protocol):
     def save(self, file: io.BytesIO, /, form: str, *, compress_level: int) -> None: ...
 
 
-PictureLike: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | Pixels | StoredImage"
+PictureLike: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | Pixels | StoredImage | Picture"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +96,8 @@ def load(source: PictureLike) -> Picture | str:
     """The picture, or the id of one that the server has. Raises InvalidPicture."""
     if isinstance(source, StoredImage):
         return source.id
+    if isinstance(source, Picture):
+        return source
     if isinstance(source, str):
         return _from_text(source)
     return picture_of(_content(source))

@@ -3,7 +3,7 @@
 import base64
 import math
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
@@ -11,6 +11,7 @@ from pydantic_core import PydanticSerializationError
 from steelyard.errors import InvalidCall
 from steelyard.exchange import Send
 from steelyard.pictures import Picture
+from steelyard.rank_schema import RankRequest
 from steelyard.schema import ScoreRequest, WireRequest
 
 JSON = "application/json"
@@ -21,7 +22,8 @@ _GRACE_S = 30.0
 # Where the wire names pictures: a text elsewhere that looks like an id is a text.
 _PICTURE_FIELDS = frozenset({"images", "url", "frames"})
 
-Request = TypeVar("Request", bound=ScoreRequest)
+Weighed: TypeAlias = ScoreRequest | RankRequest
+Request = TypeVar("Request", bound=WireRequest)
 Built = TypeVar("Built", bound=WireRequest)
 
 
@@ -33,7 +35,7 @@ def build(kind: type[Built], /, **fields: object) -> Built:
         raise InvalidCall(_describe(error)) from None
 
 
-def post(path: str, request: ScoreRequest, timeout_s: float | None) -> Send:
+def post(path: str, request: Weighed, timeout_s: float | None) -> Send:
     """Raises InvalidCall for text that is not Unicode and for a timeout of 0."""
     check_timeout(timeout_s)
     try:
@@ -64,7 +66,7 @@ def check_timeout(timeout_s: float | None) -> None:
         raise InvalidCall(f"timeout_s: {timeout_s!r} is not more than 0; math.inf is no limit")
 
 
-def attempt_s(request: ScoreRequest, timeout_s: float | None) -> float:
+def attempt_s(request: Weighed, timeout_s: float | None) -> float:
     """How long one attempt may take: what the caller says, else the server's deadline and some grace."""
     if timeout_s is not None:
         return timeout_s

@@ -9,9 +9,9 @@ from pydantic import BaseModel
 from steelyard.errors import BadAnswer, SteelyardError, UnknownImage
 from steelyard.exchange import Alone, Answer, Chance, Script, Send, exchange, failure_of, parse
 from steelyard.pictures import Album, Picture
-from steelyard.requests import JSON, post, with_contents
+from steelyard.requests import JSON, Weighed, post, with_contents
 from steelyard.retry import Retry
-from steelyard.schema import ScoreRequest, StoredImage
+from steelyard.schema import StoredImage
 from steelyard.uploads import Uploads
 
 _ID = re.compile(r"sha256:[0-9a-f]{64}")
@@ -32,7 +32,7 @@ class Sender:
         self._uploads = Uploads()
 
     def score(
-        self, path: str, request: ScoreRequest, album: Album, response: type[Response], timeout_s: float | None
+        self, path: str, request: Weighed, album: Album, response: type[Response], timeout_s: float | None
     ) -> Script[Response]:
         """The answer to a scoring request whose pictures are the album's. Raises what stopped it."""
         started = self._chance.clock()

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from steelyard.display import wrap
-from steelyard.schema import CandidateScore, OutcomeScore, ScoreOutcomesResponse, ScoreStepsResponse, StepScores
+from steelyard.rank_schema import RankedCandidate, RankResponse
+from steelyard.schema import CandidateScore, ScoredGroup, ScoreOutcomesResponse, ScoreStepsResponse, StepScores
 
 _BAR = 10
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
@@ -55,13 +56,20 @@ def outcome_table(answer: ScoreOutcomesResponse, texts: Sequence[str], style: St
     return _table(entries, answer, style)
 
 
+def rank_table(answer: RankResponse, texts: Sequence[str], style: Style) -> list[str]:
+    """Each candidate with the score that ranks it, a bar as for outcomes, and what each model made of it."""
+    scores = [result.score for result in answer.results if result.score is not None]
+    entries = [_Entry(result, _rank_rows(result, texts[result.index], scores)) for result in answer.results]
+    return _table(entries, answer, style)
+
+
 def bar(full: float) -> str:
     """Ten columns between two posts, filled by whole eighths of a column."""
     whole, eighths = divmod(int(min(1.0, max(0.0, full)) * _BAR * 8), 8)
     return "▐" + ("█" * whole + _EIGHTHS[eighths].strip()).ljust(_BAR) + "▌"
 
 
-def _table(entries: Sequence[_Entry], answer: ScoreStepsResponse | ScoreOutcomesResponse, style: Style) -> list[str]:
+def _table(entries: Sequence[_Entry], answer: ScoredGroup | RankResponse, style: Style) -> list[str]:
     places = {index: place for place, index in enumerate(answer.ranking)}
     digits = len(str(len(entries) - 1))
     widest = max((len(_figure(entry.result.score)) for entry in entries), default=0)
@@ -102,7 +110,13 @@ def _step_rows(result: StepScores, text: str) -> list[_Row]:
     return [_Row(_figure(p), p, text[start:end]) for (start, end), p in zip(spans, scores, strict=True)]
 
 
-def _outcome_rows(result: OutcomeScore, text: str, scores: Sequence[float]) -> list[_Row]:
+def _rank_rows(result: RankedCandidate, text: str, scores: Sequence[float]) -> list[_Row]:
+    """The models' own scores stand before the text; empty unless it was scored."""
+    own = ", ".join(f"{name} {_figure(one.score)}" for name, one in result.models.items())
+    return _outcome_rows(result, f"({own}) {text}" if len(result.models) > 1 else text, scores)
+
+
+def _outcome_rows(result: CandidateScore, text: str, scores: Sequence[float]) -> list[_Row]:
     """Empty unless it was scored; where all tie, all bars are full."""
     if result.score is None:
         return []

@@ -27,7 +27,7 @@ CANDIDATES = ["The picture shows a circle.\n\nIt is red.", ["The picture shows a
 PUTS = "steelyard_requests_total{route=/images,status=200}"
 GROUPS, REPLAYED = "steelyard_groups_total{model=visualprm,priority=train}", "steelyard_replayed_groups_total"
 CALLS = (
-    *("score_steps", "score_outcomes", "score_conversations", "put_image"),
+    *("score_steps", "score_outcomes", "score_conversations", "rank", "put_image"),
     *("models", "ready", "sleep", "wake", "reload"),
 )
 

@@ -98,7 +98,7 @@ def test_an_endpoint_that_is_overloaded_or_away_is_asked_again(tmp_path: Path, f
 def test_an_endpoint_that_stays_away_is_given_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with scripted(hangs_up) as policy:
         assert sample(tmp_path, policy, "--retry-for", 0.1) == 1
-    assert "the endpoint was not reached" in capsys.readouterr().err
+    assert "the generator was not reached" in capsys.readouterr().err
 
 
 def test_what_is_no_completion_is_quoted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -120,7 +120,7 @@ def test_a_request_that_is_refused_costs_a_candidate_and_is_asked_again_next_tim
     with scripted(says(400, b"too long"), counts) as policy:
         assert sample(tmp_path, policy) == 0
         assert sum(len(line["candidates"]) for line in candidates(tmp_path)) == 3
-        assert "1 requests were refused; the first: the endpoint answers 400: too long" in capsys.readouterr().err
+        assert "1 requests were refused; the first: the generator answers 400: too long" in capsys.readouterr().err
         assert sample(tmp_path, policy) == 0
     assert sum(len(line["candidates"]) for line in candidates(tmp_path)) == 4
 

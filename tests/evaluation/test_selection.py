@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.selection import DRAWS, blended, by_chance, by_score, by_vote, oracle, standardised
+from evaluation.selection import DRAWS, blended, by_chance, by_score, by_vote, oracle
 
 # (score, correct, answer) of up to 6 candidates: all subsets are enumerated.
 POOLS = st.lists(
@@ -73,8 +73,3 @@ def test_many_draws_are_seeded_and_near_the_expectation() -> None:
     found = by_vote(answers, correct, 16, "seed")
     assert found == by_vote(answers, correct, 16, "seed")
     assert abs(found - by_vote(answers, correct, 16, "another")) < 5 / DRAWS**0.5
-
-
-def test_equal_scores_standardise_to_nothing() -> None:
-    assert standardised([0.1, 0.1, 0.1]) == [0, 0, 0]
-    assert standardised([1.0, 3.0]) == [-1, 1]

@@ -2,7 +2,8 @@
 
 import pytest
 
-from evaluation.solutions import find_answer, is_right, split_steps
+from evaluation.solutions import is_right, split_steps
+from steelyard.best_of_n import final_answer
 
 
 @pytest.mark.parametrize(
@@ -18,7 +19,7 @@ from evaluation.solutions import find_answer, is_right, split_steps
     ],
 )
 def test_the_last_answer_counts_without_its_markup(text: str, answer: str | None) -> None:
-    assert find_answer(text) == answer
+    assert final_answer(text) == answer
 
 
 @pytest.mark.parametrize(
@@ -45,4 +46,4 @@ def test_steps_are_split_on_blank_lines_of_any_kind() -> None:
 
 def test_many_blank_lines_are_read_in_no_time() -> None:
     assert split_steps("\n" * 100_000) == []
-    assert find_answer("*" * 100_000 + "\n" * 100_000) is None
+    assert final_answer("*" * 100_000 + "\n" * 100_000) is None
