@@ -33,9 +33,7 @@ INSTALL = $(UV) pip install --quiet --python $(VENV)/bin/python
 COMPILE = $(UV) pip compile --quiet --generate-hashes --no-header --python-version 3.11 --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test check check-hostile check-load check-chaos check-trainers lint types imports bench train-demo judge-demo pictures lock clean
-.PHONY: help install serve test check check-hostile check-load check-chaos check-ray lint types imports bench train-demo judge-demo pictures lock clean
-.PHONY: help install serve test check check-hostile check-load check-chaos check-clients lint types imports bench train-demo judge-demo pictures lock clean
+.PHONY: help install serve test check check-hostile check-load check-chaos check-trainers check-ray check-clients lint types imports bench train-demo judge-demo pictures lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -62,8 +60,10 @@ check-chaos: $(VENV)/.dev ## GROUPS=10000 through a fleet while FAULTS=100 fall:
 
 check-trainers: $(VENV)/.dev ## the trainers at work on a server's rewards, for longer than the tests do
 	TRAINER_STEPS=40 $(TEST) -q -s tests/client/trainers/test_trl.py
+
 check-ray: $(VENV)/.dev $(RAY)/.made ## filtering by Ray Data, in an environment of its own, gives the local run's output
 	RAY_PYTHON=$(abspath $(RAY))/bin/python $(TEST) -q tests/client/data/test_ray.py
+
 check-clients: $(VENV)/.dev ## LiteLLM, in an environment of its own, against the compatible routes
 	@$(UV) venv --quiet --allow-existing .clients
 	@$(UV) pip install --quiet --python .clients/bin/python litellm==1.110.2
@@ -114,7 +114,7 @@ lock: ## compile requirements/*.txt anew (UPGRADE=--upgrade for the newest)
 	$(COMPILE) $(UPGRADE) --group gpu -o requirements/gpu.txt
 
 clean: ## remove what was installed and built
-	rm -rf $(VENV) .clients .uv dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(RAY) .clients .uv dist .pytest_cache .mypy_cache .ruff_cache
 
 $(RAY)/.made:
 	@$(PYTHON) -m venv $(RAY)

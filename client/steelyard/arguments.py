@@ -17,8 +17,7 @@ _EXIT_CODES = "Exit codes: 0 every candidate has a score, 1 an error, 2 wrong us
 class Arguments(argparse.Namespace):
     """What stands on the command line."""
 
-    command: Literal["score", "models", "jobs", "filter"]
-    command: Literal["score", "rank", "models", "jobs"]
+    command: Literal["score", "rank", "models", "jobs", "filter"]
     url: str | None
     timeout: float | None
     json: bool
@@ -85,8 +84,7 @@ def read_arguments(arguments: Sequence[str] | None) -> Arguments:
     filtering = commands.add_parser("filter", help="keep the part of a data set that scores well", allow_abbrev=False)
     add_filter(filtering)
     filtering.add_argument("--aggregate", choices=AGGREGATES, help="how step scores make the score (default mean)")
-    for command in (score, models, filtering, *_add_jobs(jobs)):
-    for command in (score, rank, models, *_add_jobs(jobs)):
+    for command in (score, rank, models, filtering, *_add_jobs(jobs)):
         _add_server(command)
     given = parser.parse_args(arguments, Arguments())
     if given.command in ("score", "rank") and not given.candidate and given.candidates_file is None:
