@@ -96,9 +96,9 @@ def _describe_bodies(app: FastAPI) -> None:
     def openapi() -> dict[str, Any]:
         document = generate()
         schemas = document["components"]["schemas"]
-        bodies: tuple[type[BaseModel], ...] = (ScoreStepsRequest, ScoreOutcomesRequest, ReloadRequest, *BODIES)
+        ours = (ScoreStepsRequest, ScoreOutcomesRequest, RankRequest, ReloadRequest)
+        bodies: tuple[type[BaseModel], ...] = (*ours, *BODIES)
         for request in bodies:
-        for request in (ScoreStepsRequest, ScoreOutcomesRequest, RankRequest, ReloadRequest):
             schema = request.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas |= schema.pop("$defs", {}) | {request.__name__: schema}
         return document

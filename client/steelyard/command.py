@@ -1,5 +1,4 @@
-"""What `steelyard` does: `score` and `models` here, `jobs` and `filter` beside."""
-"""What `steelyard` does: `score`, `rank` and `models` here, `jobs` beside."""
+"""What `steelyard` does: `score`, `rank` and `models` here, `jobs` and `filter` beside."""
 
 import os
 import shutil
