@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import io
 import pickle
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from tests.service.running import Running, shared
 
 QUESTION = "Which shape is red?"
 SAID = ["I see a circle.\n\nIt is red.", "A square."]
-MESSAGES = [{"role": "user", "content": QUESTION}]
+MESSAGES: list[Mapping[str, object]] = [{"role": "user", "content": QUESTION}]
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def content() -> bytes:
     return file.getvalue()
 
 
-def talked(text: str) -> list[dict[str, object]]:
+def talked(text: str) -> list[Mapping[str, object]]:
     return [{"role": "assistant", "content": text}]
 
 
@@ -79,6 +80,7 @@ def test_columns_may_have_other_names_and_rows_no_picture(server: Running) -> No
 
 def test_an_outcome_model_rewards_conversations(server: Running) -> None:
     reward = AsyncRewardFunction(server.url, options=Options(kind="outcome"), name="outcome")
+    turns: list[Mapping[str, object]]
     turns = [*MESSAGES, *talked("The circle."), {"role": "user", "content": "Sure?"}]
 
     async def run() -> list[float | None]:
