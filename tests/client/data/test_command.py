@@ -67,16 +67,16 @@ def test_the_best_of_each_question_wherever_it_stands(url: str, tmp_path: Path) 
 
 
 def test_copies_are_scored_once_and_dropped_when_asked(server: Served, url: str, tmp_path: Path) -> None:
-    rows = records(600, together=1)
+    rows = records(300, together=1)
     rows = [*rows, *(row | {"id": 1000} for row in rows)]
     before = server.groups()
     ended, everything = run(url, tmp_path, rows)
-    assert server.groups() - before == 600
-    assert "1,200 scored (600 copies of others)" in ended.out
-    assert [row["score"] for row in everything[600:]] == [row["score"] for row in everything[:600]]
+    assert server.groups() - before == 300
+    assert "600 scored (300 copies of others)" in ended.out
+    assert [row["score"] for row in everything[300:]] == [row["score"] for row in everything[:300]]
     (tmp_path / "out.jsonl").unlink()
     _, kept = run(url, tmp_path, rows, "--deduplicate")
-    assert kept == everything[:600]
+    assert kept == everything[:300]
 
 
 def test_of_a_list_of_candidates_the_chosen_are_left(url: str, tmp_path: Path) -> None:
@@ -155,8 +155,10 @@ def test_conversations_by_an_outcome_model_on_the_real_server(request: pytest.Fi
     (tmp_path / "out.jsonl").unlink()
     _, steps_kept = run(server.url, tmp_path, rows, "--messages", "messages")
     assert all(len(row["step_scores"]) == 1 for row in steps_kept)
-    ended, _ = run(server.url, tmp_path, rows, "--messages", "messages", "--model", "ixc_reward", "--as", "step-labels")
+    labels = ("--model", "ixc_reward", "--as", "step-labels", "--overwrite")
+    ended, left = run(server.url, tmp_path, rows, "--messages", "messages", *labels)
     assert (ended.code, "scores whole answers" in ended.err) == (1, True)
+    assert left == steps_kept
 
 
 # Bad input

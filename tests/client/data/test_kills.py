@@ -11,7 +11,7 @@ from steelyard.data.journal import Journal
 from tests.client.data.running import Served, digest_server, filtered, read_lines, records, start, write_lines
 from tests.service.running import PATIENCE_S, until
 
-_RECORDS = 8000
+_RECORDS = 6000
 _TOGETHER = 8
 
 
@@ -59,7 +59,7 @@ def test_killed_three_times_while_it_scores(server: Served, data: Path, folder: 
     out = folder / "killed.jsonl"
     before, begun = server.groups(), []
     for _ in range(3):
-        killed_after(server, 100, data, out, "--min-score", "0.5", "--resume")
+        killed_after(server, 80, data, out, "--min-score", "0.5", "--resume")
         assert not out.exists()
         with Journal(out.with_name("killed.jsonl.journal")) as journal:
             begun.append(journal.database.execute("SELECT next FROM run").fetchone()[0])
