@@ -58,8 +58,9 @@ check-load: $(VENV)/.dev ## ten times a server's capacity for a minute: statuses
 check-chaos: $(VENV)/.dev ## GROUPS=10000 through a fleet while FAULTS=100 fall: lost, duplicated, wrong
 	@OMP_NUM_THREADS=1 $(RUN) -m loadtest.chaos --groups $(GROUPS) --faults $(FAULTS) $(ARGS)
 
-check-trainers: $(VENV)/.dev ## the trainers at work on a server's rewards, for longer than the tests do
+check-trainers: $(VENV)/.dev ## the trainers at work on a server's rewards: TRL for longer than the tests do, the others installed into .trainers
 	TRAINER_STEPS=40 $(TEST) -q -s tests/client/trainers/test_trl.py
+	@OMP_NUM_THREADS=1 $(RUN) -m tests.trainers $(ARGS)
 
 check-ray: $(VENV)/.dev $(RAY)/.made ## filtering by Ray Data, in an environment of its own, gives the local run's output
 	RAY_PYTHON=$(abspath $(RAY))/bin/python $(TEST) -q tests/client/data/test_ray.py

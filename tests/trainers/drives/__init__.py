@@ -1,0 +1,1 @@
+"""Programs that run in a trainer's own environment, with a server at STEELYARD_URL; they know the client alone."""
