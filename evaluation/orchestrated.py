@@ -6,6 +6,7 @@ Best-of-N at equal generated tokens, and an early stop against all N.
 
 import argparse
 import asyncio
+import random
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -141,9 +142,12 @@ def _measure_stops(
     whole: Sequence[Outcome],
     given: argparse.Namespace,
 ) -> None:
-    """A threshold chosen on the even questions, measured on the odd ones."""
+    """A threshold chosen on one half of the questions, measured on the other."""
     n = given.stop_n
-    chosen_on, measured_on = whole[::2], whole[1::2]
+    # Drawn, as neighbours in a file may be of kinds that take turns.
+    order = random.Random(f"halves/{given.seed}").sample(range(len(asked)), len(asked))
+    chosen_on = [whole[place] for place in order[::2]]
+    measured_on = [whole[place] for place in order[1::2]]
     threshold = first_past([one.first(n) for one in chosen_on], _LOSS)
     bootstrap = Bootstrap(len(measured_on), given.seed)
     every = [one.first(n) for one in measured_on]
@@ -154,7 +158,7 @@ def _measure_stops(
         f"both, threshold {threshold:.4f}": EarlyStop(threshold, of=WeightedVote()),
     }
     for name, strategy in strategies.items():
-        found = ask.all(asked[1::2], strategy, n)
+        found = ask.all([asked[place] for place in order[1::2]], strategy, n)
         differences = [100 * (one.right - other.right) for one, other in zip(found, every, strict=True)]
         low, high = bootstrap.interval(differences)
         rows.append((*summary(name, found, bootstrap), sum(differences) / len(differences), low, high))
