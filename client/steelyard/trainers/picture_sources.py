@@ -6,7 +6,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, cast
 
 from steelyard.errors import InvalidPicture
-from steelyard.pictures import PictureLike, Pixels
+from steelyard.pictures import Picture, PictureLike, Pixels
 from steelyard.schema import StoredImage
 from steelyard.trainers.samples import PictureSource
 
@@ -52,7 +52,7 @@ class Likeness:
 def _key(picture: PictureLike) -> Hashable:
     if isinstance(picture, str | os.PathLike):
         return os.fspath(picture)
-    if isinstance(picture, StoredImage):
+    if isinstance(picture, StoredImage | Picture):
         return picture.id
     if isinstance(picture, bytes | bytearray | memoryview):
         return hashlib.sha256(picture).digest()

@@ -1,5 +1,7 @@
 """Decoded chats: what was asked in them, and what the policy said."""
 
+from collections.abc import Mapping
+
 import pytest
 
 from steelyard.errors import InvalidCall
@@ -15,18 +17,28 @@ GEMMA = "<bos><start_of_turn>user\n{}<end_of_turn>\n<start_of_turn>model\n"
 QWEN_PICTURE = "<|vision_start|><|image_pad|><|vision_end|>"
 
 
+def turns_of(prompt: str) -> list[Mapping[str, object]]:
+    found = question_in(prompt)
+    assert not isinstance(found, str)
+    turns = []
+    for turn in found:
+        assert isinstance(turn, Mapping)
+        turns.append(turn)
+    return turns
+
+
 @pytest.mark.parametrize(
     ("template", "end"), [(CHATML, "<|im_end|>"), (LLAMA, "<|eot_id|>"), (GEMMA, "<end_of_turn>\n")]
 )
 def test_a_chat_of_each_template_is_told_apart(template: str, end: str) -> None:
     prompt = template.format("What is it?\nSay.")
-    *_, asked = question_in(prompt)
+    asked = turns_of(prompt)[-1]
     assert asked == {"role": "user", "content": "What is it?\nSay."}
     assert response_in(prompt + "It is.\n\nYes." + end, prompt) == "It is.\n\nYes."
 
 
 def test_the_system_turn_stays_and_the_policys_own_is_left_out() -> None:
-    assert [turn["role"] for turn in question_in(CHATML.format("?"))] == ["system", "user"]  # type: ignore[index, union-attr]
+    assert [turn["role"] for turn in turns_of(CHATML.format("?"))] == ["system", "user"]
 
 
 @pytest.mark.parametrize(
@@ -39,8 +51,8 @@ def test_the_system_turn_stays_and_the_policys_own_is_left_out() -> None:
 )
 def test_a_picture_is_a_part_however_many_tokens_it_has(shown: str, filled: str) -> None:
     prompt = CHATML.format(f"See {shown}\nWhat is it?")
-    *_, asked = question_in(prompt)
-    assert asked["content"] == [{"type": "text", "text": "See "}, PICTURE, {"type": "text", "text": "What is it?"}]  # type: ignore[index, call-overload]
+    asked = turns_of(prompt)[-1]
+    assert asked["content"] == [{"type": "text", "text": "See "}, PICTURE, {"type": "text", "text": "What is it?"}]
     assert response_in(prompt.replace(shown, filled) + "A circle.<|im_end|>", prompt) == "A circle."
 
 

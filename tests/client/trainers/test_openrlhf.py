@@ -30,6 +30,7 @@ def test_the_question_is_the_prompts_and_the_pictures_are_the_labels(url: str, s
     found = asyncio.run(roll_out())
     for one, score in zip(found, scores(url), strict=True):
         assert isinstance(one["rewards"], torch.Tensor)
+        assert isinstance(one["scores"], torch.Tensor)
         assert one["rewards"].shape == (1,)
         assert one["rewards"].item() == pytest.approx(score, abs=CLOSE)
         assert torch.equal(one["rewards"], one["scores"])

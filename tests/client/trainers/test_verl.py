@@ -23,8 +23,8 @@ RAW_PROMPT = [
 
 
 @pytest.fixture
-async def settings(url: str) -> AsyncIterator[dict[str, object]]:
-    given: dict[str, object] = {"url": url, "control_tokens": "refuse"}
+async def settings(url: str) -> AsyncIterator[dict[str, Any]]:
+    given: dict[str, Any] = {"url": url, "control_tokens": "refuse"}
     yield given
     await scorer_of(given).aclose()
 
@@ -32,7 +32,7 @@ async def settings(url: str) -> AsyncIterator[dict[str, object]]:
 class NaiveRewardManager:
     """As verl's managers call: by keyword, what failed is the caller's."""
 
-    def __init__(self, **reward_kwargs: object) -> None:
+    def __init__(self, **reward_kwargs: Any) -> None:  # noqa: ANN401
         self._reward_kwargs = reward_kwargs
 
     async def run_single(self, response: str, extra_info: dict[str, Any]) -> float:

@@ -160,7 +160,7 @@ def _batch(tokenizer: Any, responses: list[str]) -> DataProto:  # noqa: ANN401
     batch = TensorDict(
         {"prompts": prompts, "responses": padded, "attention_mask": torch.cat([prompts, mask], dim=1)}, len(ids)
     )
-    beside = {
+    beside: dict[str, list[Any]] = {
         "data_source": ["demo"] * len(ids),
         "reward_model": [{"ground_truth": "circle"} for _ in ids],
         "extra_info": [{"question": f"<image>\n{expected.QUESTION}", "images": [str(expected.PICTURE)]} for _ in ids],
