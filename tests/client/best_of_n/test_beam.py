@@ -34,7 +34,6 @@ def test_the_best_of_a_depth_are_continued_and_the_rest_is_dropped() -> None:
 def test_it_ends_when_all_that_are_kept_have_and_takes_the_best() -> None:
     beam = Beam(StepBeam(keep=2, propose=1), limits(), STEPS)
     grow(beam, ("Answer: x", 0.6), ("b", 0.5))
-    assert beam.stopped is None
     # The one that has ended is not continued, and keeps its place among those that are kept.
     (draw,) = grow(beam, ("Answer: y", 0.7))
     assert draw.steps == ("b",)
@@ -108,6 +107,6 @@ def test_no_more_than_may_be_under_way_are_drawn_at_a_time() -> None:
 def test_only_a_model_of_steps_can_say_which_step_is_good() -> None:
     with pytest.raises(InvalidCall, match="process reward model"):
         Beam(StepBeam(), limits(), OUTCOME)
-    for fields in ({"keep": 0}, {"propose": 0}, {"max_steps": 0}):
+    for keep, propose, max_steps in ((0, 1, 1), (1, 0, 1), (1, 1, 0)):
         with pytest.raises(InvalidCall):
-            StepBeam(**fields)
+            StepBeam(keep, propose, max_steps)

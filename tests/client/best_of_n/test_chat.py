@@ -165,7 +165,8 @@ def test_an_address_that_is_none_is_refused(url: str) -> None:
 def test_markers_place_pictures_for_the_generator_too() -> None:
     decoding = Decoding(instruction="")
     asked = Asked("First <image> then <image>?", (RED, picture_of(b"GIF8")))
-    (message,) = request_of(asked, Draw(0, None), "m", decoding, one_step=False)["messages"]  # type: ignore[misc, attr-defined]
+    body: dict[str, Any] = request_of(asked, Draw(0, None), "m", decoding, one_step=False)
+    (message,) = body["messages"]
     shown = [part.get("text", "picture") for part in message["content"]]
     assert shown == ["First ", "picture", " then ", "picture", "?"]
     with pytest.raises(InvalidCall, match="2 <image> markers for 1 pictures"):

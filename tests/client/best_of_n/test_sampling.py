@@ -165,7 +165,7 @@ def test_when_the_time_is_up_what_is_there_counts() -> None:
     search.due()
     search.settle(settled(3, 0.5))
     search.pass_time(9.9)
-    assert search.stopped is None
+    search.settle(settled(2, 0.2))
     search.pass_time(10.0)
     assert (search.stopped, chosen(search)) == ("the time budget was spent", 3)
 
