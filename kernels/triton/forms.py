@@ -1,0 +1,40 @@
+"""The forms in which launchers start their kernels, as a launch and as compilation ahead of time need them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import triton
+
+# Read where kernels are decorated; bfloat16 arithmetic is wrong there, so that products want float32 at once.
+INTERPRETED = bool(triton.knobs.runtime.interpret)
+# The types that models are served in, by the names that Triton's signatures have for them.
+TYPE_NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16"}
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What a launcher picks by shape and type: a kernel's `tl.constexpr` arguments, its warps, its stages."""
+
+    constants: Mapping[str, int | bool | float | str]
+    warps: int = 4
+    stages: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """A form of a kernel that a launcher can pick, to be compiled without a GPU.
+
+    `types` names the other arguments' types in the kernel's order: "*bf16:16" a pointer to bfloat16 whose address is a
+    multiple of 16, "i32:16" such an integer, "i32", "fp32".
+    """
+
+    kernel: "triton.runtime.jit.KernelInterface"
+    label: str
+    types: Mapping[str, str]
+    form: Form
+
+
+def power_of_two(count: int, least: int = 16) -> int:
+    """The least power of two that holds `count`, and that a tile may have."""
+    return max(least, 1 << (count - 1).bit_length())
