@@ -80,8 +80,7 @@ def source_of(found: Configuration) -> ASTSource:
 
 
 def _compile(name: str, found: Configuration, target: int) -> Compiled:
-    options = {"num_warps": found.form.warps, "num_stages": found.form.stages}
-    built = triton.compile(source_of(found), target=GPUTarget("cuda", target, 32), options=options)
+    built = triton.compile(source_of(found), target=GPUTarget("cuda", target, 32), options=found.form.options)
     registers, spilled = _assembled(built.asm["ptx"], target)
     return Compiled(name, found.label, target, found.form.warps, registers, built.metadata.shared, spilled)
 

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 
 import torch
 
-_DTYPES = frozenset({torch.float32, torch.bfloat16, torch.float16})
+_DTYPES = frozenset({torch.float32, torch.bfloat16, torch.float16, torch.uint8})
 
 
 class _Switches:

@@ -20,6 +20,16 @@ class Form:
     warps: int = 4
     stages: int = 2
 
+    @property
+    def launch(self) -> dict[str, int | bool | float | str]:
+        """What a launch takes besides the kernel's other arguments; fusing is named, as its default is to change."""
+        return {**self.constants, "num_warps": self.warps, "num_stages": self.stages, "enable_fp_fusion": True}
+
+    @property
+    def options(self) -> dict[str, int | bool]:
+        """The same for a compilation."""
+        return {"num_warps": self.warps, "num_stages": self.stages, "enable_fp_fusion": True}
+
 
 @dataclass(frozen=True, slots=True)
 class Configuration:

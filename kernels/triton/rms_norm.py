@@ -54,7 +54,7 @@ def rms_norm(
     if rows:
         added = x if plus is None else plus.contiguous()
         _rms_norm[(triton.cdiv(rows, form.constants["ROWS"]),)](
-            x, added, weight, total, normal, rows, width, eps, **form.constants, num_warps=form.warps
+            x, added, weight, total, normal, rows, width, eps, **form.launch
         )
     return total, normal
 

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional
 
 from kernels.rms_norm import rms_norm, rms_norm_reference
-from kernels.rotary import rotary, rotary_reference
+from kernels.rotary import Turned, rotary, rotary_reference
 from kernels.step_scores import step_scores, step_scores_reference
 from kernels.swiglu import swiglu, swiglu_reference
 
@@ -36,7 +36,10 @@ def test_rotary_turns_each_pair_by_its_angle(rows: int) -> None:
     turned = torch.complex(x[..., :4], x[..., 4:]) * torch.polar(torch.ones(rows, 1, 4), angles.unsqueeze(1))
     ours = rotary_reference(x, angles.cos(), angles.sin())
     torch.testing.assert_close(ours, torch.cat((turned.real, turned.imag), -1), rtol=1e-5, atol=1e-6)
-    assert torch.equal(rotary(x, angles.cos(), angles.sin()), ours)
+    queries = torch.empty_like(ours)
+    alone = torch.nn.functional.pad(x.unsqueeze(1), (0, 0, 0, 2))  # one key-value head, whose key and value are unread
+    rotary(alone, angles.cos(), angles.sin(), 1.0, Turned(queries))
+    assert torch.equal(queries, ours)
 
 
 @pytest.mark.parametrize("rows", ROWS)
