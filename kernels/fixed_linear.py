@@ -29,6 +29,4 @@ def trial(size: Size, dtype: torch.dtype, device: torch.device) -> Trial:
     weight = draw(size.intermediate, size.hidden, dtype=dtype, device=device) * size.hidden**-0.5
     bias = draw(size.intermediate, dtype=dtype, device=device)
     least = byte_count(x, weight, bias) + size.rows * byte_count(bias)
-    return Trial(
-        lambda: (fixed_linear(x, weight, bias),), lambda: (fixed_linear_reference(x, weight, bias),), least
-    )
+    return Trial(lambda: (fixed_linear(x, weight, bias),), lambda: (fixed_linear_reference(x, weight, bias),), least)

@@ -39,9 +39,7 @@ def fused_linear_reference(
     return _follow(functional.linear(x, unpack(weight), bias), silu=silu, times=times, plus=plus)
 
 
-def _follow(
-    y: torch.Tensor, *, silu: bool, times: torch.Tensor | None, plus: torch.Tensor | None
-) -> torch.Tensor:
+def _follow(y: torch.Tensor, *, silu: bool, times: torch.Tensor | None, plus: torch.Tensor | None) -> torch.Tensor:
     if silu:
         return functional.silu(y)
     if times is not None:

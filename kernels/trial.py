@@ -82,6 +82,16 @@ def byte_count(*tensors: torch.Tensor) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
+def worst_difference(trial: Trial, dtype: torch.dtype) -> float:
+    """The largest |difference| / (1 + |expected|), in units of the type's tolerance; infinite for NaN."""
+    worst = 0.0
+    for found, expected in zip(trial.ours(), trial.reference(), strict=True):
+        off = (found.double() - expected.double()).abs() / (1 + expected.double().abs())
+        largest = float(off.max()) if off.numel() else 0.0
+        worst = max(worst, largest / TOLERANCE[dtype]) if largest == largest else float("inf")
+    return worst
+
+
 def mismatch(trial: Trial, dtype: torch.dtype) -> str | None:
     """What differs between the two, or None. A number that is not finite differs from every other."""
     tolerance = TOLERANCE[dtype]

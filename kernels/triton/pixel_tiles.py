@@ -37,9 +37,7 @@ def _pixel_tiles(
         tl.store(place, value.to(output.dtype.element_ty), inside)
 
 
-def pixel_tiles(
-    tiles: torch.Tensor, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype
-) -> torch.Tensor:
+def pixel_tiles(tiles: torch.Tensor, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype) -> torch.Tensor:
     """uint8 (tiles, height, width, 3) → `dtype` (tiles, 3, height, width)."""
     tiles = tiles.contiguous()
     count, height, width, _ = tiles.shape

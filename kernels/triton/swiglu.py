@@ -12,9 +12,7 @@ _ELEMENTS = 2048
 
 
 @triton.jit
-def _swiglu(
-    gate: tl.tensor, up: tl.tensor, output: tl.tensor, count: tl.tensor, ELEMENTS: tl.constexpr
-) -> None:
+def _swiglu(gate: tl.tensor, up: tl.tensor, output: tl.tensor, count: tl.tensor, ELEMENTS: tl.constexpr) -> None:
     place = tl.program_id(0).to(tl.int64) * ELEMENTS + tl.arange(0, ELEMENTS)
     inside = place < count
     x = tl.load(gate + place, inside, other=0.0).to(tl.float32)

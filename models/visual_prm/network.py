@@ -123,7 +123,9 @@ def build(spec: VisualPRMSpec, tensors: Mapping[str, torch.Tensor]) -> VisualPRM
 def picture_features(model: VisualPRM, tiles: npt.NDArray[np.uint8]) -> torch.Tensor:
     """RGB tiles (tiles, size, size, 3) → (tiles · tokens a tile, dim), in reading order of tiles and tokens."""
     parts = torch.tensor(tiles).split(_TILES_AT_ONCE)
-    return torch.cat([_tile_features(model, normalise(part.to(model.device), model.dtype)) for part in parts]).flatten(0, 1)
+    return torch.cat([_tile_features(model, normalise(part.to(model.device), model.dtype)) for part in parts]).flatten(
+        0, 1
+    )
 
 
 def normalise(tiles: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
