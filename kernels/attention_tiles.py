@@ -1,6 +1,6 @@
 """Blocks of attention cut into tiles of query rows, each with the keys that its rows see, for one launch."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,11 +12,11 @@ import torch
 SPAN = 64
 
 # Query rows and heads that a tile may fold: few for read-outs, most where so many tiles still fill a device.
-FOLDED = _FEWEST, _SOME, _MOST = 16, 64, 128
+FOLDED = (16, 32, 64, 128)
+_SOME, _MOST = 64, 128
 _MANY = 64 * _MOST
-# One tile's numbers, in the order in which the kernel reads them.
-_FIRST, _ROWS, _START, _COUNT, _WHOLE, _WORDS = range(6)
-FIELDS = 6
+# A tile's numbers, and which of them is that of its keys.
+FIELDS, _COUNT = 7, 3
 
 
 class Block(Protocol):
@@ -37,12 +37,12 @@ class Block(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tiles:
-    """Rows from `first` to `last` in tiles of `folded` query rows and heads, the longest first; all on a device.
+    """Rows from `first` to `last` in tiles of `folded` query rows and heads, those of most keys first; on a device.
 
-    `table` (tiles, 6) int32: a tile's first row and its rows, its first key in `keys` and its keys, how many of them
-    are in whole spans that all its rows see, its first word in `words`.
-    `keys` int32: slots as -1 - slot, and new rows; tiles may share them.
-    `words` int64: for each span behind the whole ones and each row, a bit for each key that the row sees.
+    `table` (tiles, 7) int32: a tile's first row, how many; its first key in `keys`, how many, and how many of them are
+    whole spans that all its rows see; its first word in `words`, and how many words on the next span's begin.
+    `keys` int32: slots as -1 - slot, and new rows. Tiles of a block share them.
+    `words` int64: for each span behind a block's whole ones and each row, a bit for each key that the row sees.
     """
 
     first: int
@@ -53,17 +53,6 @@ class Tiles:
     words: torch.Tensor
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Tile:
-    """`own` keys where the block's are not its first `count` ones; `bits` (rows, keys behind the whole spans)."""
-
-    first: int
-    count: int
-    whole: int
-    own: npt.NDArray[np.int64] | None
-    bits: npt.NDArray[np.bool_]
-
-
 def most_rows(queries_per_key: int) -> int:
     """How many rows one tile holds at most."""
     return max(_MOST // queries_per_key, 1)
@@ -71,70 +60,61 @@ def most_rows(queries_per_key: int) -> int:
 
 def folded_rows(blocks: Sequence[Block], queries_per_key: int, *, invariant: bool) -> int:
     """How many query rows and heads a tile folds; always the same where a row's bits must not depend on others."""
-    least = max(_FEWEST, 1 << (queries_per_key - 1).bit_length())
-    if invariant:
-        return max(_SOME, least)
     rows = [(block.last - block.first) * queries_per_key for block in blocks]
-    if max(rows, default=0) <= _FEWEST:
-        return least
-    return max(_MOST if sum(rows) >= _MANY else _SOME, least)
+    most = _MOST if sum(rows) >= _MANY and not invariant else _SOME
+    wanted = most if invariant else min(max(rows, default=0), most)
+    return max(next(folded for folded in FOLDED if folded >= wanted), 1 << (queries_per_key - 1).bit_length())
 
 
 def cut_tiles(blocks: Sequence[Block], folded: int, queries_per_key: int, device: torch.device) -> Tiles:
     """Tiles of as many rows as have `folded` query heads of one key-value head; blocks follow one another."""
-    table: list[tuple[int, ...]] = []
+    tables = [np.empty((0, FIELDS), np.int64)]
     keys: list[npt.NDArray[np.int64]] = [np.empty(0, np.int64)]
     words: list[npt.NDArray[np.int64]] = [np.empty(0, np.int64)]
     key_count = word_count = 0
     for block in blocks:
-        shared = key_count
+        packed = _pack(block)
+        tables.append(_cut(block, folded // queries_per_key, key_count, word_count))
         keys.append(block.keys)
-        key_count += len(block.keys)
-        for tile in _cut(block, folded // queries_per_key):
-            start = shared
-            if tile.own is not None:
-                start = key_count
-                keys.append(tile.own)
-                key_count += len(tile.own)
-            packed = _pack(tile.bits)
-            table.append((tile.first, len(tile.bits), start, tile.count, tile.whole, word_count))
-            words.append(packed)
-            word_count += len(packed)
-    ordered = np.array(table, np.int64).reshape(-1, FIELDS)
-    ordered = ordered[np.argsort(-ordered[:, _COUNT], kind="stable")]
-    assert max(key_count, word_count, ordered.max(initial=0)) < 1 << 31
+        words.append(packed)
+        key_count, word_count = key_count + len(block.keys), word_count + len(packed)
+    table = np.concatenate(tables)
+    table = table[np.argsort(-table[:, _COUNT], kind="stable")]
+    assert table.max(initial=0) < 1 << 31
     return Tiles(
         blocks[0].first if blocks else 0,
         blocks[-1].last if blocks else 0,
         folded,
-        torch.from_numpy(ordered.astype(np.int32)).to(device),
+        torch.from_numpy(table.astype(np.int32)).to(device),
         torch.from_numpy(np.concatenate(keys).astype(np.int32)).to(device),
         torch.from_numpy(np.concatenate(words)).to(device),
     )
 
 
-def _cut(block: Block, rows: int) -> Iterator[_Tile]:
-    before = len(block.keys) - block.visible.shape[1]
-    for first in range(block.first, block.last, rows):
-        visible = block.visible[first - block.first : first - block.first + rows]
-        used = np.flatnonzero(visible.any(0))
-        own = None
-        if len(used) and used[-1] >= len(used):
-            own = np.concatenate([block.keys[:before], block.keys[before:][used]])
-        visible = visible[:, used]
-        count = before + len(used)
-        seen_by_all = int(visible.all(0).argmin()) if not visible.all() else len(used)
-        whole = (before + seen_by_all) // SPAN * SPAN
-        bits = np.ones((len(visible), count - whole), np.bool_)
-        behind = max(whole - before, 0)
-        bits[:, before + behind - whole :] = visible[:, behind:]
-        yield _Tile(first, count, whole, own, bits)
+def _cut(block: Block, rows: int, first_key: int, first_word: int) -> npt.NDArray[np.int64]:
+    """A block's tiles, (tiles, 7)."""
+    count, tail = block.visible.shape
+    before = len(block.keys) - tail
+    starts = np.arange(0, count, rows)
+    last_seen = tail - block.visible[:, ::-1].argmax(1)
+    all_seen = np.where(block.visible.all(1), tail, block.visible.argmin(1))
+    table = np.empty((len(starts), FIELDS), np.int64)
+    table[:, 0] = block.first + starts
+    table[:, 1] = np.minimum(rows, count - starts)
+    table[:, 2] = first_key
+    table[:, _COUNT] = before + np.maximum.reduceat(last_seen, starts)
+    table[:, 4] = (before + np.minimum.reduceat(all_seen, starts)) // SPAN * SPAN
+    table[:, 5] = first_word + (table[:, 4] - before // SPAN * SPAN) // SPAN * count + starts
+    table[:, 6] = count
+    return table
 
 
-def _pack(bits: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-    """(rows, keys) → (spans · rows,): one word for each span and row, its lowest bit the span's first key."""
-    rows, count = bits.shape
-    padded = np.zeros((rows, -(-count // SPAN) * SPAN), np.bool_)
-    padded[:, :count] = bits
-    words: npt.NDArray[np.int64] = np.packbits(padded, axis=1, bitorder="little").view("<i8").astype(np.int64)
+def _pack(block: Block) -> npt.NDArray[np.int64]:
+    """(spans · rows,): a word for each span that not all see and each row, its lowest bit the span's first key."""
+    count, tail = block.visible.shape
+    leading = (len(block.keys) - tail) % SPAN
+    bits = np.zeros((count, -(-(leading + tail) // SPAN) * SPAN), np.bool_)
+    bits[:, :leading] = True
+    bits[:, leading : leading + tail] = block.visible
+    words: npt.NDArray[np.int64] = np.packbits(bits, axis=1, bitorder="little").view("<i8").astype(np.int64)
     return words.T.ravel()

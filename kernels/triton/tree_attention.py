@@ -80,7 +80,8 @@ def _tree_attention(
     head = (tl.program_id(0) // tiles).to(tl.int64)
     tile = table + (tl.program_id(0) % tiles).to(tl.int64) * FIELDS
     first, rows, start = tl.load(tile).to(tl.int64), tl.load(tile + 1), tl.load(tile + 2).to(tl.int64)
-    count, whole, hidden = tl.load(tile + 3), tl.load(tile + 4), tl.load(tile + 5).to(tl.int64)
+    count, whole = tl.load(tile + 3), tl.load(tile + 4)
+    first_word, next_word = tl.load(tile + 5).to(tl.int64), tl.load(tile + 6)
     # A row's query heads lie side by side.
     row, column, key = tl.arange(0, FOLDED) // GROUPS, tl.arange(0, PADDED), tl.arange(0, SPAN)
     query_heads = head * GROUPS + tl.arange(0, FOLDED) % GROUPS
@@ -110,7 +111,7 @@ def _tree_attention(
         k = _gather(new_keys, held_keys, new_row, held_row, index, there, WIDTH, PADDED, ALIGNED, WIDEN)
         scores = tl.dot(query, tl.trans(k), input_precision=PRECISION)
         # Rows that are none see all, and are not kept.
-        word = tl.load(words + hidden + (begin - whole) // SPAN * rows + row, row < rows, other=-1)
+        word = tl.load(words + first_word + (begin - whole) // SPAN * next_word + row, row < rows, other=-1)
         sees = (word[:, None] >> key.to(tl.int64)[None, :]) & 1
         weights, best, shrink = _weigh(tl.where(sees != 0, scores, float("-inf")), best)
         v = _gather(new_values, held_values, new_row, held_row, index, there, WIDTH, PADDED, ALIGNED, WIDEN)
@@ -129,21 +130,20 @@ def tree_attention(
     held_values: torch.Tensor,
     tiles: Tiles,
     output: torch.Tensor,
+    form: Form | None = None,
 ) -> None:
-    """q and `output` (rows, heads, head_dim); keys and values (kv_heads, tokens, head_dim); the tiles' rows alone."""
+    """q and `output` (rows, heads, head_dim); keys and values (kv_heads, tokens, head_dim); the tiles' rows alone.
+
+    In the form that `form_of` picks unless one is given.
+    """
     count, kv_heads = len(tiles.table), len(new_keys)
     if not count:
         return
     assert new_keys.stride() == new_values.stride()
     assert held_keys.stride() == held_values.stride()
     assert all(x.stride(2) == 1 for x in (q, new_keys, held_keys, output))
-    form = _form(
-        q.dtype,
-        q.shape[2],
-        q.shape[1] // kv_heads,
-        tiles.folded,
-        _alignment(new_keys, new_values, held_keys, held_values),
-    )
+    aligned = _alignment(new_keys, new_values, held_keys, held_values)
+    form = form or form_of(q.dtype, q.shape[2], q.shape[1] // kv_heads, tiles.folded, aligned)
     _tree_attention[(count * kv_heads,)](
         q,
         new_keys,
@@ -173,7 +173,8 @@ def _alignment(*tensors: torch.Tensor) -> int:
     return gcd(16, *strides, *(tensor.data_ptr() for tensor in tensors))
 
 
-def _form(dtype: torch.dtype, width: int, groups: int, folded: int, aligned: int = 16) -> Form:
+def form_of(dtype: torch.dtype, width: int, groups: int, folded: int, aligned: int = 16) -> Form:
+    """The form for heads of a width, `groups` query heads to a key-value head, and what a tile folds."""
     padded = power_of_two(width)
     constants = {
         "GROUPS": groups,
@@ -210,4 +211,4 @@ def configurations() -> Iterator[Configuration]:
         for width in _WIDTHS:
             for folded in FOLDED:
                 label = f"{dtype}, width {width}, {folded} rows and heads".removeprefix("torch.")
-                yield Configuration(_tree_attention, label, types, _form(dtype, width, 2, folded))
+                yield Configuration(_tree_attention, label, types, form_of(dtype, width, 2, folded))
