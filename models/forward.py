@@ -10,7 +10,7 @@ from torch.nn import functional
 from kernels.fused_linear import WHOLE_ROWS
 from kernels.rms_norm import add_rms_norm, rms_norm
 from kernels.rotary import Turned, rotary
-from kernels.tree_attention import Gather, Held, prepare, tree_attention
+from kernels.tree_attention import Held, prepare, tile_rows, tree_attention
 from models.attention_blocks import plan_blocks, select_queries
 from models.decoder import Decoder, DecoderLayer
 from models.linear import Linear, PartialLora, project, project_gated, project_sum
@@ -78,10 +78,11 @@ class _Forward:
         self._new = Held(*(x.new_empty(spec.kv_heads, rows, spec.head_dim) for _ in range(2)))
         self._queries = x.new_empty(rows, spec.heads, spec.head_dim)
         self._attended = x.new_zeros(rows, spec.heads, spec.head_dim)
-        blocks = plan_blocks(work.tree, spec.queries_per_kv_head, merge=not invariant)
-        self._blocks = prepare(blocks, x.dtype, x.device, invariant=invariant)
+        groups = spec.queries_per_kv_head
+        blocks = plan_blocks(work.tree, groups, merge=not invariant, tile_rows=tile_rows(x, groups))
+        self._blocks = prepare(blocks, x, groups, invariant=invariant)
         self._read = torch.from_numpy(work.read).to(x.device)
-        self._read_blocks = prepare(select_queries(blocks, work.read), x.dtype, x.device, invariant=invariant)
+        self._read_blocks = prepare(select_queries(blocks, work.read), x, groups, invariant=invariant)
         self._read_pictures = self._adapted(np.flatnonzero(np.isin(work.read, pictures)), x.device)
 
     def layer(self, index: int) -> Generator[None]:
@@ -90,7 +91,7 @@ class _Forward:
             normal = self._normal(chunk, layer)
             self._turn(index, self._project(layer.qkv, normal, pictures), rows, queries=self._queries[rows])
             yield
-        yield from self._attend(index, self._queries, self._blocks, self._attended)
+        yield from tree_attention(self._queries, self._new, self._pool.layer(index), self._blocks, self._attended)
         for chunk, (rows, pictures) in enumerate(zip(self._chunks, self._pictures, strict=True)):
             finished = self._finish(layer, self._x[chunk], self._attended[rows], pictures)
             self._x[chunk], self._added[chunk] = finished
@@ -113,7 +114,7 @@ class _Forward:
         queries = x.new_empty(len(qkv), spec.heads, spec.head_dim)
         rotary(qkv, self._cos[self._read], self._sin[self._read], spec.head_dim**-0.5, Turned(queries))
         attended = x.new_zeros(len(x), spec.heads, spec.head_dim)
-        yield from self._attend(index, queries, self._read_blocks, attended)
+        yield from tree_attention(queries, self._new, self._pool.layer(index), self._read_blocks, attended)
         hidden, added = self._finish(layer, x, attended, pictures)
         return hidden if added is None else hidden + added
 
@@ -140,14 +141,6 @@ class _Forward:
         into = Turned(queries, self._new.keys[:, rows], self._new.values[:, rows])
         slots = None if self._places is None else self._pool.slots(index, self._places[rows])
         rotary(self._grouped(qkv), self._cos[rows], self._sin[rows], self._spec.head_dim**-0.5, into, slots)
-
-    def _attend(
-        self, index: int, queries: torch.Tensor, blocks: Sequence[Gather], output: torch.Tensor
-    ) -> Generator[None]:
-        attended = tree_attention(queries, self._new, self._pool.layer(index), blocks)
-        for block, rows in zip(blocks, attended, strict=True):
-            output[block.first : block.last] = rows
-            yield
 
     def _finish(
         self, layer: DecoderLayer, x: torch.Tensor, attended: torch.Tensor, pictures: torch.Tensor | None

@@ -52,8 +52,9 @@ def test_swiglu_gates_with_silu(rows: int) -> None:
 @pytest.mark.parametrize("rows", ROWS)
 def test_step_scores_are_the_heads_rows_in_float32(rows: int) -> None:
     hidden, norm, labels = _random(rows, 96).bfloat16(), _random(96).bfloat16(), _random(2, 96).bfloat16()
-    scores = step_scores_reference(hidden, norm, 1e-5, labels)
-    assert scores.dtype == torch.float32
-    expected = functional.linear(rms_norm_reference(hidden, norm, 1e-5).float(), labels.float())
-    torch.testing.assert_close(scores, expected)
-    torch.testing.assert_close(step_scores(hidden, norm, 1e-5, labels), scores)
+    read = torch.arange(rows).flip(0)
+    scores = step_scores_reference(hidden, read, norm, 1e-5, labels)
+    assert scores.logits.dtype == torch.float32
+    expected = functional.linear(rms_norm_reference(hidden, norm, 1e-5).float(), labels.float()).flip(0)
+    torch.testing.assert_close(scores.logits, expected)
+    torch.testing.assert_close(step_scores(hidden, read, norm, 1e-5, labels).logits, scores.logits)
