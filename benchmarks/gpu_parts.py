@@ -13,7 +13,8 @@ import triton
 
 from benchmarks.workloads import FULL, SHAPES, Model, Workload, build_workload, random_model
 from kernels.dispatch import runs_kernel, switch_off, switched_off
-from kernels.trial import SMALL, W1, Size, make_trial, worst_difference
+from kernels.fixed_linear import fixed_linear
+from kernels.trial import SMALL, W1, Size, draw, make_trial, worst_difference
 from kernels.triton import KERNELS
 from models.candidate import Candidate
 from models.readout import prompts_of
@@ -69,8 +70,17 @@ def parity(name: str) -> None:
             worst = max(worst, off)
             if not off <= allowed:
                 problems.append(f"{label} {dtype}: {off:.3g} tolerances off")
+    if name == "fixed_linear" and not _is_fixed():
+        problems.append("a row's bits depend on the number of rows")
     torch.cuda.synchronize()
     _row(name, kernel=name, cases=2 * len(_SIZES), worst=worst, problem="; ".join(problems))
+
+
+def _is_fixed() -> bool:
+    """Whether rows have the same bits however many they are."""
+    x, weight = (draw(*shape, dtype=torch.bfloat16, device=_CUDA) for shape in ((300, 1024), (1536, 1024)))
+    whole = fixed_linear(x, weight)
+    return all(torch.equal(fixed_linear(x[:rows], weight), whole[:rows]) for rows in (1, 7, 64, 129, 256))
 
 
 def goldens(family: str, dtype: str, golden: Path, off: Sequence[str]) -> None:
