@@ -50,8 +50,8 @@ check: lint types imports ## lint, types, import rules, then every test, the slo
 	$(TEST) -n $(WORKERS)
 
 check-kernels: $(VENV)/.dev ## every golden case of both families through the kernels, interpreted (minutes)
-	TRITON_INTERPRET=1 $(RUN) -m tests.conformance.by_models visualprm --interpreted
-	TRITON_INTERPRET=1 $(RUN) -m tests.conformance.by_models ixc_reward --interpreted
+	TRITON_INTERPRET=1 $(RUN) -m tests.conformance.by_models visualprm --interpreted --most-tokens 3000
+	TRITON_INTERPRET=1 $(RUN) -m tests.conformance.by_models ixc_reward --interpreted --most-tokens 3000
 
 gpu-check: ## on a GPU, in under four minutes: kernels, golden scores, speed into benchmarks/results (ARGS="--quick")
 	PYTHONPATH=.:client $(GPU_PYTHON) -m benchmarks.gpu_check $(ARGS)
