@@ -59,7 +59,7 @@ def verdicts(
 def _length(case: Case) -> int:
     """Tokens of a case's longest prompt, as far as the file says it; of a group a quarter of its characters."""
     expected = case["expected"]
-    lengths = [expected.get("length", 0), *expected.get("lengths", ())]
+    lengths: list[int] = [expected.get("length", 0), *expected.get("lengths", ())]
     lengths.append(sum(map(len, case.get("responses", ()))) // 4)
     return max(*lengths, len(expected.get("soft_v2", {}).get("input_ids", ())))
 
