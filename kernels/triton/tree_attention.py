@@ -21,7 +21,6 @@ def _gather(
     new_row: tl.tensor,
     held_row: tl.tensor,
     index: tl.tensor,
-    is_there: tl.tensor,
     WIDTH: tl.constexpr,
     PADDED: tl.constexpr,
     ALIGNED: tl.constexpr,
@@ -32,8 +31,10 @@ def _gather(
     row = tl.where(index < 0, held + (-1 - index) * held_row, new + index * new_row)
     # Through a choice the compiler loses sight of it, and would load element by element.
     row = tl.multiple_of(row, ALIGNED)
-    inside = is_there[:, None] & (column < WIDTH)[None, :]
-    gathered = tl.load(row[:, None] + column[None, :], inside, other=0.0)
+    if WIDTH == PADDED:
+        gathered = tl.load(row[:, None] + column[None, :])
+    else:
+        gathered = tl.load(row[:, None] + column[None, :], (column < WIDTH)[None, :], other=0.0)
     return gathered.to(tl.float32) if WIDEN else gathered
 
 
@@ -71,6 +72,7 @@ def _tree_attention(
     PADDED: tl.constexpr,
     FOLDED: tl.constexpr,
     SPAN: tl.constexpr,
+    BITS: tl.constexpr,
     FIELDS: tl.constexpr,
     ALIGNED: tl.constexpr,
     PRECISION: tl.constexpr,
@@ -99,22 +101,23 @@ def _tree_attention(
     summed = tl.zeros((FOLDED, PADDED), tl.float32)
     for begin in range(0, whole, SPAN):
         index = tl.load(keys + start + begin + key).to(tl.int64)
-        there = index == index
-        k = _gather(new_keys, held_keys, new_row, held_row, index, there, WIDTH, PADDED, ALIGNED, WIDEN)
+        k = _gather(new_keys, held_keys, new_row, held_row, index, WIDTH, PADDED, ALIGNED, WIDEN)
         weights, best, shrink = _weigh(tl.dot(query, tl.trans(k), input_precision=PRECISION), best)
-        v = _gather(new_values, held_values, new_row, held_row, index, there, WIDTH, PADDED, ALIGNED, WIDEN)
+        v = _gather(new_values, held_values, new_row, held_row, index, WIDTH, PADDED, ALIGNED, WIDEN)
         total = total * shrink + tl.sum(weights, 1)
         summed = tl.dot(weights.to(v.dtype), v, summed * shrink[:, None], input_precision=PRECISION)
     for begin in range(whole, count, SPAN):
-        there = begin + key < count
-        index = tl.load(keys + start + begin + key, there, other=0).to(tl.int64)
-        k = _gather(new_keys, held_keys, new_row, held_row, index, there, WIDTH, PADDED, ALIGNED, WIDEN)
+        # Behind its keys a tile has its last one again, which the bits hide.
+        index = tl.load(keys + start + tl.minimum(begin + key, count - 1)).to(tl.int64)
+        k = _gather(new_keys, held_keys, new_row, held_row, index, WIDTH, PADDED, ALIGNED, WIDEN)
         scores = tl.dot(query, tl.trans(k), input_precision=PRECISION)
         # Rows that are none see all, and are not kept.
-        word = tl.load(words + first_word + (begin - whole) // SPAN * next_word + row, row < rows, other=-1)
-        sees = (word[:, None] >> key.to(tl.int64)[None, :]) & 1
+        word = tl.load(words + first_word + (begin - whole) // BITS * next_word + row, row < rows, other=-1)
+        bit = begin % BITS + key
+        half = tl.where((bit < 32)[None, :], word.to(tl.int32)[:, None], (word >> 32).to(tl.int32)[:, None])
+        sees = (half >> (bit & 31)[None, :]) & 1
         weights, best, shrink = _weigh(tl.where(sees != 0, scores, float("-inf")), best)
-        v = _gather(new_values, held_values, new_row, held_row, index, there, WIDTH, PADDED, ALIGNED, WIDEN)
+        v = _gather(new_values, held_values, new_row, held_row, index, WIDTH, PADDED, ALIGNED, WIDEN)
         total = total * shrink + tl.sum(weights, 1)
         summed = tl.dot(weights.to(v.dtype), v, summed * shrink[:, None], input_precision=PRECISION)
     place = (first + row) * output_row + query_heads * output_head
@@ -176,19 +179,31 @@ def _alignment(*tensors: torch.Tensor) -> int:
 def form_of(dtype: torch.dtype, width: int, groups: int, folded: int, aligned: int = 16) -> Form:
     """The form for heads of a width, `groups` query heads to a key-value head, and what a tile folds."""
     padded = power_of_two(width)
-    constants = {
+    span, warps, stages = _float32_form(padded, folded) if dtype == torch.float32 else _form(padded, folded)
+    constants: dict[str, int | bool | float | str] = {
         "GROUPS": groups,
         "WIDTH": width,
         "PADDED": padded,
         "FOLDED": folded,
-        "SPAN": SPAN,
+        "SPAN": span,
+        "BITS": SPAN,
         "FIELDS": FIELDS,
         "ALIGNED": aligned,
         # Float32 products as they are, not in the matrix units' ten bits of mantissa.
         "PRECISION": "ieee",
         "WIDEN": INTERPRETED,
     }
-    return Form(constants, warps=8 if folded * padded > 64 * 64 else 4, stages=3)
+    return Form(constants, warps, stages)
+
+
+def _form(padded: int, folded: int) -> tuple[int, int, int]:
+    """Keys at once, warps and stages for what the matrix units multiply."""
+    return SPAN, 8 if folded == FOLDED[-1] else 4, 3
+
+
+def _float32_form(padded: int, folded: int) -> tuple[int, int, int]:
+    """Products by the ordinary units keep whole operands in registers."""
+    return 32, 4, 3
 
 
 def configurations() -> Iterator[Configuration]:
