@@ -83,9 +83,9 @@ def trial(size: Size, dtype: torch.dtype, device: torch.device) -> Trial:
 
     def fresh() -> tuple[Turned, Slots]:
         queries = qkv.new_empty(size.rows, size.heads, width)
-        new = [qkv.new_empty(size.kv_heads, size.rows, width) for _ in range(2)]
-        held = [qkv.new_zeros(size.kv_heads, size.rows, width) for _ in range(2)]
-        return Turned(queries, *new), Slots(*held, places)
+        shape = size.kv_heads, size.rows, width
+        into = Turned(queries, qkv.new_empty(shape), qkv.new_empty(shape))
+        return into, Slots(qkv.new_zeros(shape), qkv.new_zeros(shape), places)
 
     def ours() -> tuple[torch.Tensor, ...]:
         into, slots = fresh()

@@ -35,15 +35,16 @@ FAMILIES = ("visualprm", "ixc_reward")
 # How far a bfloat16 run may be from the reference's own.
 BF16_TOLERANCE = 0.05
 _MOST_TOKENS = 65_536
-# A prompt that holds as many is left to a GPU.
-_MOST_INTERPRETED = 3_000
 
 
-def verdicts(family: str, golden: Path, device: torch.device, dtype: torch.dtype, every: int = 1) -> Iterator[Verdict]:
-    """One verdict for every `every`-th case that has scores."""
+def verdicts(
+    family: str, golden: Path, device: torch.device, dtype: torch.dtype, every: int = 1, most_tokens: int = _MOST_TOKENS
+) -> Iterator[Verdict]:
+    """One verdict for every `every`-th case that has scores and is not longer."""
     folder = golden / family
     find = (_visual_prm if family == "visualprm" else _ixc_reward)(folder, device, dtype)
-    for case in _cases(folder, family, dtype, device)[::every]:
+    cases = [case for case in _cases(folder, family, dtype) if _length(case) <= most_tokens]
+    for case in cases[::every]:
         verdict = Verdict(case["id"])
         try:
             with torch.inference_mode():
@@ -55,7 +56,15 @@ def verdicts(family: str, golden: Path, device: torch.device, dtype: torch.dtype
         yield verdict
 
 
-def _cases(folder: Path, family: str, dtype: torch.dtype, device: torch.device) -> list[Case]:
+def _length(case: Case) -> int:
+    """Tokens of a case's longest prompt, as far as the file says it; of a group a quarter of its characters."""
+    expected = case["expected"]
+    lengths = [expected.get("length", 0), *expected.get("lengths", ())]
+    lengths.append(sum(map(len, case.get("responses", ()))) // 4)
+    return max(*lengths, len(expected.get("soft_v2", {}).get("input_ids", ())))
+
+
+def _cases(folder: Path, family: str, dtype: torch.dtype) -> list[Case]:
     """Those with scores; in bfloat16 those that the reference ran in it, with its numbers."""
     cases = [case for case in _lines(folder / "cases.jsonl") if _is_scored(case)]
     if dtype == torch.bfloat16:
@@ -67,7 +76,7 @@ def _cases(folder: Path, family: str, dtype: torch.dtype, device: torch.device) 
         return [{**case, "half": halves[case["id"]]} for case in cases if case["id"] in halves]
     if family == "ixc_reward":
         cases += [case for case in _lines(folder / "cases_560.jsonl") if _is_scored(case)]
-    return [case for case in cases if device.type != "cpu" or case["expected"].get("length", 0) < _MOST_INTERPRETED]
+    return cases
 
 
 def _lines(file: Path) -> list[Case]:
@@ -156,13 +165,13 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--every", type=int, default=1, help="every so many cases alone")
+    parser.add_argument("--most-tokens", type=int, default=_MOST_TOKENS, help="longer prompts are left out")
     parser.add_argument("--interpreted", action="store_true", help="a processor's tensors through the kernels")
     options = parser.parse_args(arguments)
     # TensorFloat-32 keeps ten bits of a float32's mantissa.
     torch.backends.cudnn.allow_tf32 = False
-    found = verdicts(
-        options.family, options.golden, torch.device(options.device), getattr(torch, options.dtype), options.every
-    )
+    dtype, device = getattr(torch, options.dtype), torch.device(options.device)
+    found = verdicts(options.family, options.golden, device, dtype, options.every, options.most_tokens)
     with interpreting() if options.interpreted else contextlib.nullcontext():
         return print_report(found)
 
