@@ -1,14 +1,16 @@
 """Attention of a token tree's rows in one launch: a tile's keys are gathered, held or new, span by span."""
 
 from collections.abc import Iterator
+from functools import cache
+from itertools import product
 from math import gcd
 
 import torch
 import triton
 import triton.language as tl
 
-from kernels.attention_tiles import FIELDS, FOLDED, SPAN, Tiles
-from kernels.triton.forms import INTERPRETED, TYPE_NAMES, Configuration, Form, power_of_two
+from kernels.attention_tiles import FIELDS, FOLDED, SPAN, Tiles, most_folded
+from kernels.triton.forms import INTERPRETED, TARGETS, TYPE_NAMES, Configuration, Form, power_of_two
 
 # Of heads, to be compiled ahead of time.
 _WIDTHS = (16, 32, 64, 128)
@@ -146,7 +148,7 @@ def tree_attention(
     assert held_keys.stride() == held_values.stride()
     assert all(x.stride(2) == 1 for x in (q, new_keys, held_keys, output))
     aligned = _alignment(new_keys, new_values, held_keys, held_values)
-    form = form or form_of(q.dtype, q.shape[2], q.shape[1] // kv_heads, tiles.folded, aligned)
+    form = form or form_of(q.dtype, q.shape[2], q.shape[1] // kv_heads, tiles.folded, aligned, _target(q.device))
     _tree_attention[(count * kv_heads,)](
         q,
         new_keys,
@@ -176,10 +178,21 @@ def _alignment(*tensors: torch.Tensor) -> int:
     return gcd(16, *strides, *(tensor.data_ptr() for tensor in tensors))
 
 
-def form_of(dtype: torch.dtype, width: int, groups: int, folded: int, aligned: int = 16) -> Form:
-    """The form for heads of a width, `groups` query heads to a key-value head, and what a tile folds."""
+@cache
+def _target(device: torch.device) -> int:
+    """Of what is compiled for, what a device comes closest to."""
+    if device.type != "cuda":
+        return TARGETS[-1]
+    return TARGETS[-1] if torch.cuda.get_device_capability(device) >= (9, 0) else TARGETS[0]
+
+
+def form_of(
+    dtype: torch.dtype, width: int, groups: int, folded: int, aligned: int = 16, target: int = TARGETS[-1]
+) -> Form:
+    """The form for heads of a width, `groups` query heads to a key-value head, and what a tile folds, on a GPU."""
     padded = power_of_two(width)
-    span, warps, stages = _float32_form(padded, folded) if dtype == torch.float32 else _form(padded, folded)
+    find = _float32_form if dtype == torch.float32 else _half_form
+    span, warps = find(padded, folded, target)
     constants: dict[str, int | bool | float | str] = {
         "GROUPS": groups,
         "WIDTH": width,
@@ -193,21 +206,24 @@ def form_of(dtype: torch.dtype, width: int, groups: int, folded: int, aligned: i
         "PRECISION": "ieee",
         "WIDEN": INTERPRETED,
     }
-    return Form(constants, warps, stages)
+    return Form(constants, warps, stages=3)
 
 
-def _form(padded: int, folded: int) -> tuple[int, int, int]:
-    """Keys at once, warps and stages for what the matrix units multiply."""
-    return SPAN, 8 if folded == FOLDED[-1] else 4, 3
+def _half_form(padded: int, folded: int, target: int) -> tuple[int, int]:
+    """Keys at once, and warps: 16 folded rows a warp, whose operands Hopper's matrix units read from shared memory."""
+    is_wide = padded > 64 and folded > 32 and target < 90
+    return SPAN // 2 if is_wide else SPAN, max(folded // 16, 4)
 
 
-def _float32_form(padded: int, folded: int) -> tuple[int, int, int]:
-    """Products by the ordinary units keep whole operands in registers."""
-    return 32, 4, 3
+def _float32_form(padded: int, folded: int, _: int) -> tuple[int, int]:
+    """The same for products that keep whole operands in registers: a thread has few of them."""
+    if padded > 64:
+        return SPAN // 4, min(folded // 4, 16)
+    return SPAN // 2, 8
 
 
 def configurations() -> Iterator[Configuration]:
-    """Every form that a launcher can pick, of heads whose width is a power of two, and of one that is padded."""
+    """Every form that a launcher can pick for heads of these widths; a width between takes the next one's."""
     for dtype, name in TYPE_NAMES.items():
         tensors = ("queries", "new_keys", "new_values", "held_keys", "held_values", "output")
         types = dict.fromkeys(tensors, f"*{name}:16")
@@ -223,7 +239,8 @@ def configurations() -> Iterator[Configuration]:
             "output_head",
         )
         types |= dict.fromkeys(strides, "i32:16")
-        for width in _WIDTHS:
-            for folded in FOLDED:
+        for width, folded, target in product(_WIDTHS, FOLDED, TARGETS):
+            if folded <= most_folded(dtype):
                 label = f"{dtype}, width {width}, {folded} rows and heads".removeprefix("torch.")
-                yield Configuration(_tree_attention, label, types, form_of(dtype, width, 2, folded))
+                form = form_of(dtype, width, 2, folded, target=target)
+                yield Configuration(_tree_attention, label, types, form, (target,))

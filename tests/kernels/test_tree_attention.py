@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from kernels.attention_tiles import cut_tiles, most_rows
+from kernels.attention_tiles import Block, cut_tiles, most_rows
 from kernels.dispatch import interpreting
 from kernels.tree_attention import Held, prepare, tile_rows, tree_attention, tree_attention_reference
 from models.attention_blocks import plan_blocks
@@ -62,7 +62,7 @@ def dispatch(
     q: torch.Tensor,
     new: Held,
     held: Held,
-    blocks: Sequence[Rows],
+    blocks: Sequence[Block],
     device: torch.device,
     *,
     invariant: bool = False,
