@@ -27,7 +27,6 @@ from kernels.triton import KERNELS
 from kernels.triton.forms import INTERPRETED, Configuration
 
 RECORD = Path(__file__).parent / "results" / "kernels_aot.json"
-TARGETS = (80, 90)
 # The wheel's assemblers: the first refuses the version of the PTX that Triton writes for sm_90.
 _ASSEMBLERS = {80: ("ptxas", "sm_80"), 90: ("ptxas-blackwell", "sm_90a")}
 _USED = re.compile(r"Used (\d+) registers")
@@ -53,7 +52,7 @@ def compile_all(names: Sequence[str], known: Mapping[str, Compiled]) -> dict[str
         _digest(found, target): (name, found, target)
         for name in names
         for found in configurations(name)
-        for target in TARGETS
+        for target in found.targets
     }
     missing = [digest for digest in wanted if digest not in known]
     # Most of the time goes by in the assemblers' processes.

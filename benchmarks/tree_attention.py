@@ -11,16 +11,18 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
 from triton.testing import do_bench
 
 from benchmarks.workloads import FULL, SHAPES, build_workload
-from kernels.attention_tiles import FOLDED, Tiles, cut_tiles
+from kernels.attention_tiles import FOLDED, Tiles, cut_tiles, most_folded
 from kernels.dispatch import switched_off
 from kernels.tree_attention import Held, Prepared, prepare, tile_rows, tree_attention
 from kernels.triton import tree_attention as triton_attention
+from kernels.triton.forms import Form
 from models.attention_blocks import Block, plan_blocks, select_queries
 from models.readout import prompts_of
 from models.spec import DecoderSpec
@@ -106,8 +108,7 @@ def compare(name: str, layer: Layer, *, forms: bool) -> None:
         ours, theirs = run(layer, q, ready), run(layer, q, plain)
         tolerance = _TOLERANCE[q.dtype]
         torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance)
-        kernel_us = _median(lambda q=q, ready=ready: run(layer, q, ready))  # type: ignore[misc]
-        torch_us = _median(lambda q=q, plain=plain: run(layer, q, plain))  # type: ignore[misc]
+        kernel_us, torch_us = (_median(partial(run, layer, q, one)) for one in (ready, plain))
         rate = layer.operations(blocks) / kernel_us / 1e6
         print(
             f"{name:3} {what:9} rows {len(q):6} tiles {len(ready.table):5} folded {ready.folded:3}  "
@@ -127,9 +128,8 @@ def _chosen(layer: Layer, what: str) -> list[Block]:
 
 def _forms(layer: Layer, q: torch.Tensor, blocks: Sequence[Block]) -> Iterator[str]:
     """Each form's time; one that does not fit the device says so."""
-    output = torch.empty_like(q)
     kept = (layer.new.keys, layer.new.values, layer.held.keys, layer.held.values)
-    for folded in FOLDED:
+    for folded in [folded for folded in FOLDED if folded <= most_folded(q.dtype)]:
         tiles = cut_tiles(blocks, folded, layer.groups, _CUDA)
         picked = triton_attention.form_of(q.dtype, q.shape[2], layer.groups, folded)
         times = []
@@ -137,14 +137,16 @@ def _forms(layer: Layer, q: torch.Tensor, blocks: Sequence[Block]) -> Iterator[s
             for stages in _STAGES:
                 form = replace(picked, warps=warps, stages=stages)
                 mark = "*" if (warps, stages) == (picked.warps, picked.stages) else ""
-                try:
-                    spent = _median(
-                        lambda tiles=tiles, form=form: triton_attention.tree_attention(q, *kept, tiles, output, form)
-                    )  # type: ignore[misc]
-                    times.append(f"{warps}w{stages}s{mark} {spent:.1f}")
-                except Exception as error:  # noqa: BLE001 - one form that a device lacks room for must not end the rest
-                    times.append(f"{warps}w{stages}s{mark} {type(error).__name__}")
+                times.append(f"{warps}w{stages}s{mark} {_time_form(q, kept, tiles, form)}")
         yield f"      folded {folded:3}: " + "  ".join(times) + " µs"
+
+
+def _time_form(q: torch.Tensor, kept: tuple[torch.Tensor, ...], tiles: Tiles, form: Form) -> str:
+    output = torch.empty_like(q)
+    try:
+        return f"{_median(lambda: triton_attention.tree_attention(q, *kept, tiles, output, form)):.1f}"
+    except Exception as error:  # noqa: BLE001 - one form that a device lacks room for must not end the rest
+        return type(error).__name__
 
 
 def _median(call: Callable[[], object]) -> float:

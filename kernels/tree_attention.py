@@ -79,7 +79,8 @@ def tree_attention_reference(q: torch.Tensor, new: Held, held: Held, blocks: Seq
 def prepare(blocks: Sequence[Block], x: torch.Tensor, queries_per_key: int, *, invariant: bool = False) -> Prepared:
     """What a forward's layers share, for queries of x's type on its device: masks and indices there."""
     if runs_kernel("tree_attention", x):
-        return cut_tiles(blocks, folded_rows(blocks, queries_per_key, invariant=invariant), queries_per_key, x.device)
+        folded = folded_rows(blocks, queries_per_key, x.dtype, invariant=invariant)
+        return cut_tiles(blocks, folded, queries_per_key, x.device)
     return _gathers(blocks, x.dtype, x.device, invariant=invariant)
 
 

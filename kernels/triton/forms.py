@@ -11,6 +11,9 @@ INTERPRETED = bool(triton.knobs.runtime.interpret)
 # The types that models are served in, by the names that Triton's signatures have for them.
 TYPE_NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16"}
 
+# What kernels are compiled for: sm_80 (A100) and sm_90 (H100, H200).
+TARGETS = (80, 90)
+
 
 @dataclass(frozen=True, slots=True)
 class Form:
@@ -36,13 +39,14 @@ class Configuration:
     """A form of a kernel that a launcher can pick, to be compiled without a GPU.
 
     `types` names the other arguments' types in the kernel's order: "*bf16:16" a pointer to bfloat16 whose address is a
-    multiple of 16, "i32:16" such an integer, "i32", "fp32".
+    multiple of 16, "i32:16" such an integer, "i32", "fp32". `targets` are the GPUs it is picked for.
     """
 
     kernel: "triton.runtime.jit.KernelInterface"
     label: str
     types: Mapping[str, str]
     form: Form
+    targets: tuple[int, ...] = TARGETS
 
 
 def power_of_two(count: int, least: int = 16) -> int:

