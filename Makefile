@@ -7,6 +7,7 @@
 # REQUESTS       how many `make check-hostile` fires.
 # GROUPS FAULTS  how many `make check-chaos` sends and injects.
 # RAY            where `make check-ray` makes its environment.
+# GPU_PYTHON     what `make gpu-check` runs: any Python that has torch and Triton.
 # TRAINED STATE SEED  where `make train-demo` puts its checkpoints and what it resumes from, and its seed.
 PYTHON ?= python3
 TORCH_BACKEND ?= cpu
@@ -18,6 +19,7 @@ REQUESTS ?= 5000
 GROUPS ?= 10000
 FAULTS ?= 100
 RAY ?= .ray
+GPU_PYTHON ?= $(VENV)/bin/python
 TRAINED ?= demo
 STATE ?= .demo-state
 SEED ?= 0
@@ -33,7 +35,7 @@ INSTALL = $(UV) pip install --quiet --python $(VENV)/bin/python
 COMPILE = $(UV) pip compile --quiet --generate-hashes --no-header --python-version 3.11 --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test check check-hostile check-load check-chaos check-trainers check-ray check-clients lint types imports bench train-demo judge-demo pictures lock clean
+.PHONY: help install serve test check check-kernels gpu-check check-hostile check-load check-chaos check-trainers check-ray check-clients lint types imports bench train-demo judge-demo pictures lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -48,6 +50,13 @@ test: $(VENV)/.dev ## the tests
 
 check: lint types imports ## lint, types, import rules, then every test, the slow ones too
 	$(TEST) -n $(WORKERS)
+
+check-kernels: $(VENV)/.dev ## every golden case of both families through the kernels, interpreted (minutes)
+	TRITON_INTERPRET=1 $(RUN) -m tests.conformance.by_models visualprm --interpreted --most-tokens 3000
+	TRITON_INTERPRET=1 $(RUN) -m tests.conformance.by_models ixc_reward --interpreted --most-tokens 3000
+
+gpu-check: ## on a GPU, in under four minutes: kernels, golden scores, speed into benchmarks/results (ARGS="--quick")
+	PYTHONPATH=.:client $(GPU_PYTHON) -m benchmarks.gpu_check $(ARGS)
 
 check-hostile: $(VENV)/.dev ## fire REQUESTS=5000 random requests at a server; counts by status, memory before and after
 	HOSTILE_REQUESTS=$(REQUESTS) $(TEST) -q -s tests/service/hostile/test_any_request.py

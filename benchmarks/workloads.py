@@ -20,6 +20,7 @@ from models.spec import DecoderSpec, RopeSpec
 # What these ids stand for in any vocabulary; text is drawn from the ids that follow.
 CONTEXT, PLUS, MINUS, STEP_END = range(4)
 _FIRST_TEXT = STEP_END + 1
+_CPU = torch.device("cpu")
 
 # VisualPRM's layout, 441 M parameters with the head.
 FULL = DecoderSpec(
@@ -49,11 +50,13 @@ class Model:
     labels: torch.Tensor
 
 
-def random_model(spec: DecoderSpec = FULL, dtype: torch.dtype = torch.bfloat16, seed: int = 0) -> Model:
+def random_model(
+    spec: DecoderSpec = FULL, dtype: torch.dtype = torch.bfloat16, seed: int = 0, device: torch.device = _CPU
+) -> Model:
     """Weights at `random_checkpoint`'s scale; a seed gives the same numbers in any dtype, rounded to it."""
     generator = torch.Generator().manual_seed(seed)
     shapes = decoder_shapes(spec) | {"head": (spec.vocab_size, spec.hidden_size)}
-    tensors = {name: _weights(shape, dtype, generator) for name, shape in shapes.items()}
+    tensors = {name: _weights(shape, dtype, generator).to(device) for name, shape in shapes.items()}
     head = tensors["head"]
     decoder = build_decoder(spec, tensors, "")
     pack_decoder(spec, tensors, "")
@@ -123,7 +126,9 @@ class Workload:
         return sum(map(len, paths)) - sum(map(common_prefix, pairwise(paths)))
 
 
-def build_workload(name: str, shape: Shape, spec: DecoderSpec, dtype: torch.dtype, seed: int = 0) -> Workload:
+def build_workload(
+    name: str, shape: Shape, spec: DecoderSpec, dtype: torch.dtype, seed: int = 0, device: torch.device = _CPU
+) -> Workload:
     """Candidates of a shape for a decoder; no two begin alike after what their group shares."""
     numbers = np.random.default_rng(seed)
     generator = torch.Generator().manual_seed(seed)
@@ -131,7 +136,7 @@ def build_workload(name: str, shape: Shape, spec: DecoderSpec, dtype: torch.dtyp
     groups: list[tuple[Candidate, ...]] = []
     for _ in range(shape.groups):
         drawn = torch.randn(shape.picture, spec.hidden_size, generator=generator)
-        pictures = (PlacedPicture(shape.opening, drawn.mul_(spec.hidden_size**-0.5).to(dtype)),)
+        pictures = (PlacedPicture(shape.opening, drawn.mul_(spec.hidden_size**-0.5).to(device, dtype)),)
         question = _text(numbers, spec, shape.question)
         prefix = np.concatenate([opening, np.full(shape.picture, CONTEXT, np.int32), question])
         text_ids = np.arange(_FIRST_TEXT, spec.vocab_size, dtype=np.int32)

@@ -3,6 +3,9 @@
 import torch
 from torch.nn import functional
 
+from kernels.dispatch import runs_kernel
+from kernels.fixed_linear import fixed_linear
+
 # A product of fewer rows may add up in another order.
 WHOLE_ROWS = 16
 
@@ -33,7 +36,10 @@ def fused_linear_reference(
     plus: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """x (tokens, in), `weight` (out, in), `bias` (out,) → (tokens, out): W x + b, then silu, or times, or plus."""
-    y = functional.linear(x, unpack(weight), bias)
+    return _follow(functional.linear(x, unpack(weight), bias), silu=silu, times=times, plus=plus)
+
+
+def _follow(y: torch.Tensor, *, silu: bool, times: torch.Tensor | None, plus: torch.Tensor | None) -> torch.Tensor:
     if silu:
         return functional.silu(y)
     if times is not None:
@@ -49,11 +55,15 @@ def fused_linear(
     silu: bool = False,
     times: torch.Tensor | None = None,
     plus: torch.Tensor | None = None,
+    fixed: bool = False,
 ) -> torch.Tensor:
     """`fused_linear_reference` by whatever is fastest on x's device; on a processor oneDNN fuses what follows.
 
-    Its sums are rounded once, after what follows, where the reference rounds twice.
+    Its sums are rounded once, after what follows, where the reference rounds twice. `fixed` gives a row the same bits
+    whatever the number of rows; on a processor that takes whole multiples of `WHOLE_ROWS`.
     """
+    if fixed and runs_kernel("fixed_linear", x):
+        return _follow(fixed_linear(x, unpack(weight), bias), silu=silu, times=times, plus=plus)
     other = times if times is not None else plus
     follows = silu or other is not None
     if not _has_onednn(x) or not (follows or weight.is_mkldnn):

@@ -1,35 +1,22 @@
 """Grouped-query attention of a token tree's rows: each sees its ancestors, held or new, and itself."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch.nn import functional
 
+from kernels.attention_tiles import Block, Tiles, cut_tiles, folded_rows, most_rows
+from kernels.dispatch import runs_kernel
 from kernels.fused_linear import WHOLE_ROWS
+from kernels.trial import Size, Trial, byte_count, draw
 
 # In batch-invariant mode sums go over spans of so many keys.
 _SPAN = 128
-
-
-class Block(Protocol):
-    """Query rows from `first` to `last` and the keys that any of them sees: slots as -1 - slot, and new rows.
-
-    All see the leading keys; `visible` (rows, tail) says who sees which of the last `tail` ones.
-    """
-
-    @property
-    def first(self) -> int: ...
-    @property
-    def last(self) -> int: ...
-    @property
-    def keys(self) -> npt.NDArray[np.int64]: ...
-    @property
-    def visible(self) -> npt.NDArray[np.bool_]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +55,10 @@ class Piece:
     source: slice | torch.Tensor
 
 
+# What `prepare` makes: for torch, or for the kernel.
+Prepared = list[Gather] | Tiles
+
+
 def tree_attention_reference(q: torch.Tensor, new: Held, held: Held, blocks: Sequence[Block]) -> torch.Tensor:
     """q (rows, heads, head_dim), scaled already → (rows, heads, head_dim). Softmax in float32.
 
@@ -85,10 +76,39 @@ def tree_attention_reference(q: torch.Tensor, new: Held, held: Held, blocks: Seq
     return torch.cat(outputs)
 
 
-def prepare(
-    blocks: Sequence[Block], dtype: torch.dtype, device: torch.device, *, invariant: bool = False
-) -> list[Gather]:
-    """What a forward's layers share: masks and indices on the device."""
+def prepare(blocks: Sequence[Block], x: torch.Tensor, queries_per_key: int, *, invariant: bool = False) -> Prepared:
+    """What a forward's layers share, for queries of x's type on its device: masks and indices there."""
+    if runs_kernel("tree_attention", x):
+        folded = folded_rows(blocks, queries_per_key, x.dtype, invariant=invariant)
+        return cut_tiles(blocks, folded, queries_per_key, x.device)
+    return _gathers(blocks, x.dtype, x.device, invariant=invariant)
+
+
+def tile_rows(x: torch.Tensor, queries_per_key: int) -> int | None:
+    """How many rows go together best where the kernel runs on queries like x; None where torch does the work."""
+    return most_rows(queries_per_key) if runs_kernel("tree_attention", x) else None
+
+
+def tree_attention(q: torch.Tensor, new: Held, held: Held, prepared: Prepared, output: torch.Tensor) -> Generator[None]:
+    """`tree_attention_reference` of prepared blocks into their rows of `output` (rows, heads, head_dim).
+
+    By the kernel or by torch, as was decided when they were prepared. Pauses now and then.
+    """
+    if isinstance(prepared, Tiles):
+        from kernels.triton.tree_attention import tree_attention as kernel
+
+        kernel(q, new.keys, new.values, held.keys, held.values, prepared, output)
+        yield
+        return
+    longest = max((block.length for block in prepared if block.run is None), default=0)
+    copied = Held(*(new.keys.new_zeros(len(new.keys), longest, q.shape[2]) for _ in range(2)))
+    for block in prepared:
+        keys, values = _together(block, new, held, copied)
+        output[block.first : block.last] = _attend(q[block.first : block.last], keys, values, block)
+        yield
+
+
+def _gathers(blocks: Sequence[Block], dtype: torch.dtype, device: torch.device, *, invariant: bool) -> list[Gather]:
     ready: list[Gather] = []
     filled: npt.NDArray[np.int64] = np.empty(0, np.int64)
     for block in blocks:
@@ -107,26 +127,19 @@ def prepare(
     return ready
 
 
-def tree_attention(q: torch.Tensor, new: Held, held: Held, blocks: Sequence[Gather]) -> Iterator[torch.Tensor]:
-    """`tree_attention_reference` of prepared blocks by whatever is fastest on q's device; one block at a time.
-
-    One softmax over all of a row's keys, so nothing has to be merged. Yields (block rows, heads, head_dim).
-    """
-    width, groups = q.shape[2], q.shape[1] // len(new.keys)
-    longest = max((block.length for block in blocks if block.run is None), default=0)
-    copied = Held(*(new.keys.new_zeros(len(new.keys), longest, width) for _ in range(2)))
-    for block in blocks:
-        keys, values = _together(block, new, held, copied)
-        rows, count = len(block.bias), block.last - block.first
-        # The query heads of a key-value head become rows: (kv_heads, groups · rows, head_dim).
-        queries = functional.pad(q[block.first : block.last], (0, 0, 0, 0, 0, rows - count))
-        folded = queries.view(rows, -1, groups, width).permute(1, 2, 0, 3).reshape(-1, groups * rows, width)
-        output = q.new_empty(rows, len(folded), groups, width)
-        for head, query in enumerate(folded):
-            weights = _weigh(query, keys[head], block.bias, groups)
-            summed = _sum_values(weights, values[head], block.span)
-            output[:, head] = summed.view(groups, rows, width).transpose(0, 1)
-        yield output.flatten(1, 2)[:count]
+def _attend(q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, block: Gather) -> torch.Tensor:
+    """A block's queries (rows, heads, head_dim) → the same; one softmax over all keys, so that nothing is merged."""
+    width, groups = q.shape[2], q.shape[1] // len(keys)
+    rows, count = len(block.bias), len(q)
+    # The query heads of a key-value head become rows: (kv_heads, groups · rows, head_dim).
+    queries = functional.pad(q, (0, 0, 0, 0, 0, rows - count))
+    folded = queries.view(rows, -1, groups, width).permute(1, 2, 0, 3).reshape(-1, groups * rows, width)
+    output = q.new_empty(rows, len(folded), groups, width)
+    for head, query in enumerate(folded):
+        weights = _weigh(query, keys[head], block.bias, groups)
+        summed = _sum_values(weights, values[head], block.span)
+        output[:, head] = summed.view(groups, rows, width).transpose(0, 1)
+    return output.flatten(1, 2)[:count]
 
 
 def _weigh(q: torch.Tensor, keys: torch.Tensor, bias: torch.Tensor, groups: int) -> torch.Tensor:
@@ -193,3 +206,48 @@ def _pick(new: torch.Tensor, held: torch.Tensor, keys: npt.NDArray[np.int64]) ->
     both = torch.cat([new, held], dim=1)
     index = np.where(keys < 0, new.shape[1] - 1 - keys, keys)
     return both[:, torch.tensor(index, device=new.device)]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Causal:
+    """Rows that see all of `before`, and each other up to themselves."""
+
+    first: int
+    last: int
+    before: npt.NDArray[np.int64]
+
+    @property
+    def keys(self) -> npt.NDArray[np.int64]:
+        return np.concatenate([self.before, np.arange(self.first, self.last)])
+
+    @property
+    def visible(self) -> npt.NDArray[np.bool_]:
+        return np.tri(self.last - self.first, dtype=np.bool_)
+
+
+def trial(size: Size, dtype: torch.dtype, device: torch.device) -> Trial:
+    """A prefix, and branches that see its first quarter in slots, which lie backwards."""
+    held_tokens, width = size.prefix // 4, size.head_dim
+    q = draw(size.rows, size.heads, width, dtype=dtype, device=device)
+    shapes = [(size.kv_heads, tokens, width) for tokens in (size.rows, size.rows, held_tokens, held_tokens)]
+    parts = [draw(*shape, dtype=dtype, device=device, seed=seed) for seed, shape in enumerate(shapes, 1)]
+    new, held = Held(*parts[:2]), Held(*parts[2:])
+    q *= width**-0.5
+    seen = np.concatenate([-1 - np.arange(held_tokens)[::-1], np.arange(held_tokens, size.prefix)])
+    cuts = np.linspace(size.prefix, size.rows, size.branches + 1).astype(int).tolist()
+    blocks = [_Causal(first, last, seen) for first, last in pairwise(cuts) if first < last]
+    if size.prefix:
+        blocks.insert(0, _Causal(0, size.prefix, np.empty(0, np.int64)))
+    # Once for each of the two that may run, as a forward's layers share it.
+    prepared = cache(lambda by_kernel: prepare(blocks, q, size.heads // size.kv_heads))
+
+    def ours() -> tuple[torch.Tensor]:
+        output, ready = torch.empty_like(q), prepared(runs_kernel("tree_attention", q))
+        for _ in tree_attention(q, new, held, ready, output):
+            pass
+        return (output,)
+
+    def reference() -> tuple[torch.Tensor]:
+        return (tree_attention_reference(q, new, held, blocks),)
+
+    return Trial(ours, reference, byte_count(q, q, *parts))

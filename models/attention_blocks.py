@@ -13,6 +13,8 @@ from models.token_tree import Keys, Rows, TokenTree
 _SCORES, _FEWEST_ROWS, _MOST_ROWS = 1 << 20, 16, 512
 # What another block costs, in rows: gathering its keys, and products of few rows.
 _BLOCK_COST = 48
+# How many times fewer keys a tile that siblings share has to load.
+_SAVING = 1.25
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,16 +34,20 @@ class Block:
         return int(self.visible.shape[1])
 
 
-def plan_blocks(tree: TokenTree, queries_per_key: int, *, merge: bool = True) -> list[Block]:
+def plan_blocks(
+    tree: TokenTree, queries_per_key: int, *, merge: bool = True, tile_rows: int | None = None
+) -> list[Block]:
     """Blocks of all the tree's rows, in order. Siblings of few rows share a block where that saves work.
 
     Without `merge` a block's keys are one path's, in the order of its positions, and no other path changes them.
+    `tile_rows` are for a device that takes a block in tiles of so many rows, each with the keys that it sees: blocks
+    are whole tiles where a node has them, and siblings share one tile.
     """
     blocks: list[Block] = []
     gathering: _Gathering | None = None
-    for part in _parts(tree, queries_per_key):
+    for part in _parts(tree, queries_per_key, tile_rows):
         joined = gathering.joined(part) if gathering and merge else None
-        if gathering and (joined is None or not joined.is_worth_it(gathering, part)):
+        if gathering and (joined is None or not joined.is_worth_it(gathering, part, tile_rows)):
             blocks.append(gathering.block())
             joined = None
         gathering = joined or _Gathering([part], len(part.seen), len(part.seen))
@@ -68,16 +74,22 @@ class _Part:
     seen: Keys
 
 
-def _parts(tree: TokenTree, queries_per_key: int) -> Iterator[_Part]:
+def _parts(tree: TokenTree, queries_per_key: int, tile_rows: int | None) -> Iterator[_Part]:
     for index, node in enumerate(tree.nodes):
         context = tree.context(index)
         first = node.row
         while first < node.rows.stop:
             seen = np.concatenate([context, np.arange(node.row, first)])
-            most = _SCORES // (queries_per_key * (len(seen) + _MOST_ROWS))
-            last = min(first + min(max(most, _FEWEST_ROWS), _MOST_ROWS), node.rows.stop)
+            last = min(first + _most_rows(len(seen), queries_per_key, tile_rows), node.rows.stop)
             yield _Part(first, last, seen)
             first = last
+
+
+def _most_rows(seen: int, queries_per_key: int, tile_rows: int | None) -> int:
+    if tile_rows is not None:
+        return max(_MOST_ROWS // tile_rows, 1) * tile_rows
+    most = _SCORES // (queries_per_key * (seen + _MOST_ROWS))
+    return min(max(most, _FEWEST_ROWS), _MOST_ROWS)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,18 +105,24 @@ class _Gathering:
         return self.parts[-1].last - self.parts[0].first
 
     @property
+    def keys(self) -> int:
+        return self.seen - (len(self.parts) - 1) * self.shared + self.rows
+
+    @property
     def cost(self) -> int:
         """Scores to compute, with a block's own cost."""
-        keys = self.seen - (len(self.parts) - 1) * self.shared + self.rows
-        return (self.rows + _BLOCK_COST) * keys
+        return (self.rows + _BLOCK_COST) * self.keys
 
     def joined(self, part: _Part) -> "_Gathering":
         shared = common_prefix([self.parts[0].seen[: self.shared], part.seen])
         return _Gathering([*self.parts, part], shared, self.seen + len(part.seen))
 
-    def is_worth_it(self, before: "_Gathering", part: _Part) -> bool:
+    def is_worth_it(self, before: "_Gathering", part: _Part, tile_rows: int | None) -> bool:
         """Whether one block costs no more than the one before and another for the part."""
         alone = _Gathering([part], len(part.seen), len(part.seen))
+        if tile_rows is not None:
+            # A tile takes as long for one row as for all, and two at a time take no longer than one.
+            return self.rows <= tile_rows and _SAVING * self.keys <= before.keys + alone.keys
         return self.rows <= _MOST_ROWS and self.cost <= before.cost + alone.cost
 
     def block(self) -> Block:

@@ -8,12 +8,12 @@ import torch
 from torch.nn import functional
 
 from kernels.fused_linear import WHOLE_ROWS
-from kernels.rms_norm import rms_norm
-from kernels.rotary import rotary
-from kernels.tree_attention import Gather, Held, prepare, tree_attention
+from kernels.rms_norm import add_rms_norm, rms_norm
+from kernels.rotary import Turned, rotary
+from kernels.tree_attention import Held, prepare, tile_rows, tree_attention
 from models.attention_blocks import plan_blocks, select_queries
-from models.decoder import Decoder, DecoderLayer, split_qkv
-from models.linear import Linear, PartialLora, project
+from models.decoder import Decoder, DecoderLayer
+from models.linear import Linear, PartialLora, project, project_gated, project_sum
 from models.positions import is_stretched, rope_tables
 from models.slot_pool import SlotPool
 from models.spec import DecoderSpec
@@ -21,6 +21,8 @@ from models.token_tree import Rows, TokenTree
 
 # Rows that go through a layer's products at once: what they leave between two products stays in a processor's cache.
 _CHUNK_ELEMENTS, _FEWEST_ROWS, _MOST_ROWS = 1 << 21, 256, 4096
+# An accelerator wants many, and has no such cache: this bounds what they leave, 0.5 GB at the real size.
+_ACCELERATOR_ROWS = 8192
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,92 +63,111 @@ class _Forward:
         self._decoder, self._spec, self._pool, self._invariant = decoder, spec, pool, invariant
         rows = _padded(len(x)) if invariant else len(x)
         x = functional.pad(x, (0, 0, 0, rows - len(x)))
-        size = min(max(_CHUNK_ELEMENTS // spec.intermediate_size, _FEWEST_ROWS), _MOST_ROWS)
-        # Chunks of their own, which each layer replaces: nothing is copied back.
+        size = _chunk_rows(spec, x.device)
+        # Chunks of their own, which each layer replaces: nothing is copied back. What is yet to be added to each stands
+        # beside it, where the next norm adds it.
         self._x = list(x.split(size))
+        self._added: list[torch.Tensor | None] = [None] * len(self._x)
         self._chunks = [slice(first, min(first + size, rows)) for first in range(0, rows, size)]
         pictures = np.flatnonzero(work.tree.keys < 0) if spec.lora_rank else np.empty(0, np.int64)
         # An adapted product may add up and round in another way, so that the mode has no other.
         self._adapts = bool(spec.lora_rank) and invariant
         self._pictures = [self._adapted(_within(pictures, chunk), x.device) for chunk in self._chunks]
-        self._kept, self._slots = (torch.from_numpy(index).to(x.device) for index in (work.kept, work.slots))
+        self._places = _places(work, rows).to(x.device) if len(work.kept) else None
         self._cos, self._sin = _rope(decoder, work, rows, x.device)
         self._new = Held(*(x.new_empty(spec.kv_heads, rows, spec.head_dim) for _ in range(2)))
         self._queries = x.new_empty(rows, spec.heads, spec.head_dim)
         self._attended = x.new_zeros(rows, spec.heads, spec.head_dim)
-        blocks = plan_blocks(work.tree, spec.queries_per_kv_head, merge=not invariant)
-        self._blocks = prepare(blocks, x.dtype, x.device, invariant=invariant)
+        groups = spec.queries_per_kv_head
+        blocks = plan_blocks(work.tree, groups, merge=not invariant, tile_rows=tile_rows(x, groups))
+        self._blocks = prepare(blocks, x, groups, invariant=invariant)
         self._read = torch.from_numpy(work.read).to(x.device)
-        self._read_blocks = prepare(select_queries(blocks, work.read), x.dtype, x.device, invariant=invariant)
+        self._read_blocks = prepare(select_queries(blocks, work.read), x, groups, invariant=invariant)
         self._read_pictures = self._adapted(np.flatnonzero(np.isin(work.read, pictures)), x.device)
 
     def layer(self, index: int) -> Generator[None]:
         layer = self._decoder.layers[index]
-        for x, rows, pictures in zip(self._x, self._chunks, self._pictures, strict=True):
-            normal = rms_norm(x, layer.attention_norm, self._spec.rms_norm_eps)
-            q, k, v = split_qkv(self._spec, project(layer.qkv, normal, pictures))
-            self._queries[rows] = self._turn(q, rows, self._spec.head_dim**-0.5)
-            self._hold(k, v, rows)
-            yield
-        self._pool.write(index, self._new, self._kept, self._slots)
-        yield from self._attend(index, self._queries, self._blocks, self._attended)
         for chunk, (rows, pictures) in enumerate(zip(self._chunks, self._pictures, strict=True)):
-            self._x[chunk] = self._finish(layer, self._x[chunk], self._attended[rows], pictures)
+            normal = self._normal(chunk, layer)
+            self._turn(index, self._project(layer.qkv, normal, pictures), rows, queries=self._queries[rows])
+            yield
+        yield from tree_attention(self._queries, self._new, self._pool.layer(index), self._blocks, self._attended)
+        for chunk, (rows, pictures) in enumerate(zip(self._chunks, self._pictures, strict=True)):
+            finished = self._finish(layer, self._x[chunk], self._attended[rows], pictures)
+            self._x[chunk], self._added[chunk] = finished
             yield
 
     def last_layer(self, index: int) -> Generator[None, None, torch.Tensor]:
         """The hidden states of the read rows, in whole multiples where the mode wants them."""
         layer, spec = self._decoder.layers[index], self._spec
         keys_and_values = _keys_and_values(spec, layer.qkv)
-        for x, rows, pictures in zip(self._x, self._chunks, self._pictures, strict=True):
-            normal = rms_norm(x, layer.attention_norm, spec.rms_norm_eps)
-            both = project(keys_and_values, normal, pictures).view(len(x), spec.kv_heads, 2, spec.head_dim)
-            self._hold(both[:, :, 0], both[:, :, 1], rows)
+        for chunk, (rows, pictures) in enumerate(zip(self._chunks, self._pictures, strict=True)):
+            normal = self._normal(chunk, layer)
+            self._turn(index, self._project(keys_and_values, normal, pictures), rows)
             yield
-        self._pool.write(index, self._new, self._kept, self._slots)
         x = torch.cat(self._x)[self._read]
         if self._invariant:
             x = functional.pad(x, (0, 0, 0, _padded(len(x)) - len(x)))
         pictures = self._read_pictures
         normal = rms_norm(x, layer.attention_norm, spec.rms_norm_eps)
-        q, _, _ = split_qkv(spec, project(layer.qkv, normal, pictures))
-        queries = self._turn(q[: len(self._read)], self._read, spec.head_dim**-0.5)
+        qkv = self._grouped(self._project(layer.qkv, normal, pictures)[: len(self._read)])
+        queries = x.new_empty(len(qkv), spec.heads, spec.head_dim)
+        rotary(qkv, self._cos[self._read], self._sin[self._read], spec.head_dim**-0.5, Turned(queries))
         attended = x.new_zeros(len(x), spec.heads, spec.head_dim)
-        yield from self._attend(index, queries, self._read_blocks, attended)
-        return self._finish(layer, x, attended, pictures)
+        yield from tree_attention(queries, self._new, self._pool.layer(index), self._read_blocks, attended)
+        hidden, added = self._finish(layer, x, attended, pictures)
+        return hidden if added is None else hidden + added
 
     def _adapted(self, pictures: Rows, device: torch.device) -> torch.Tensor | None:
         """Rows for partial LoRA, None where the products do without."""
         return torch.from_numpy(pictures).to(device) if len(pictures) or self._adapts else None
 
-    def _turn(self, x: torch.Tensor, rows: slice | torch.Tensor, scale: float = 1.0) -> torch.Tensor:
-        """(rows, heads, head_dim) by their positions' angles; scaled before it is rounded."""
-        return rotary(x, self._cos[rows] * scale, self._sin[rows] * scale)
+    def _normal(self, chunk: int, layer: DecoderLayer) -> torch.Tensor:
+        """A chunk's rows for a layer's first product, once what the layer before left to add is added."""
+        x, plus = self._x[chunk], self._added[chunk]
+        self._x[chunk], normal = add_rms_norm(x, plus, layer.attention_norm, self._spec.rms_norm_eps)
+        self._added[chunk] = None
+        return normal
 
-    def _hold(self, k: torch.Tensor, v: torch.Tensor, rows: slice) -> None:
-        self._new.keys[:, rows] = self._turn(k, rows).transpose(0, 1)
-        self._new.values[:, rows] = v.transpose(0, 1)
+    def _project(self, linear: Linear, x: torch.Tensor, pictures: torch.Tensor | None) -> torch.Tensor:
+        return project(linear, x, pictures, fixed=self._invariant)
 
-    def _attend(
-        self, index: int, queries: torch.Tensor, blocks: Sequence[Gather], output: torch.Tensor
-    ) -> Generator[None]:
-        attended = tree_attention(queries, self._new, self._pool.layer(index), blocks)
-        for block, rows in zip(blocks, attended, strict=True):
-            output[block.first : block.last] = rows
-            yield
+    def _grouped(self, qkv: torch.Tensor) -> torch.Tensor:
+        """(rows, rows of wqkv) by key-value head: its query heads, if they are there, its key, its value."""
+        return qkv.view(len(qkv), self._spec.kv_heads, -1, self._spec.head_dim)
+
+    def _turn(self, index: int, qkv: torch.Tensor, rows: slice, queries: torch.Tensor | None = None) -> None:
+        """Queries, keys and values of a chunk to where attention reads them, and to their slots."""
+        into = Turned(queries, self._new.keys[:, rows], self._new.values[:, rows])
+        slots = None if self._places is None else self._pool.slots(index, self._places[rows])
+        rotary(self._grouped(qkv), self._cos[rows], self._sin[rows], self._spec.head_dim**-0.5, into, slots)
 
     def _finish(
         self, layer: DecoderLayer, x: torch.Tensor, attended: torch.Tensor, pictures: torch.Tensor | None
-    ) -> torch.Tensor:
-        x = project(layer.output, attended.flatten(1), pictures, plus=x)
-        normal = rms_norm(x, layer.mlp_norm, self._spec.rms_norm_eps)
-        gate = project(layer.gate, normal, pictures, silu=True)
-        return project(layer.down, project(layer.up, normal, pictures, times=gate), pictures, plus=x)
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The rest of a layer, and what is yet to be added to it."""
+        y, plus = project_sum(layer.output, attended.flatten(1), pictures, x, fixed=self._invariant)
+        x, normal = add_rms_norm(y, plus, layer.mlp_norm, self._spec.rms_norm_eps)
+        inner = project_gated(layer.gate, layer.up, normal, pictures, fixed=self._invariant)
+        return project_sum(layer.down, inner, pictures, x, fixed=self._invariant)
 
 
 def _padded(rows: int) -> int:
     """The next whole multiple of the rows from which a product's sums do not depend on their number."""
     return -(-rows // WHOLE_ROWS) * WHOLE_ROWS
+
+
+def _chunk_rows(spec: DecoderSpec, device: torch.device) -> int:
+    if device.type != "cpu":
+        return _ACCELERATOR_ROWS
+    return min(max(_CHUNK_ELEMENTS // spec.intermediate_size, _FEWEST_ROWS), _MOST_ROWS)
+
+
+def _places(work: Work, rows: int) -> torch.Tensor:
+    """(rows,) int64: the slot that each row's keys and values go to, or -1."""
+    places = np.full(rows, -1, np.int64)
+    places[work.kept] = work.slots
+    return torch.from_numpy(places)
 
 
 def _within(rows: Rows, chunk: slice) -> Rows:

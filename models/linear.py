@@ -6,8 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
+from kernels.dispatch import runs_kernel
 from kernels.fused_linear import fused_linear, unpack
 from kernels.partial_lora import partial_lora, partial_lora_reference
+from kernels.swiglu import swiglu
 
 _A, _B = "Plora_A.weight", "Plora_B.weight"
 
@@ -56,19 +58,38 @@ def project(
     silu: bool = False,
     times: torch.Tensor | None = None,
     plus: torch.Tensor | None = None,
+    fixed: bool = False,
 ) -> torch.Tensor:
     """x (tokens, in) → (tokens, out), then one of silu, `times` or `plus` (tokens, out).
 
-    `pictures` (rows,) int64 are the picture rows, None when there are none.
+    `pictures` (rows,) int64 are the picture rows, None when there are none. `fixed` is `fused_linear`'s.
     """
     if linear.lora is None or pictures is None:
-        return fused_linear(x, linear.weight, linear.bias, silu=silu, times=times, plus=plus)
-    y = partial_lora(x, linear.weight, linear.bias, linear.lora.a, linear.lora.b, pictures)
+        return fused_linear(x, linear.weight, linear.bias, silu=silu, times=times, plus=plus, fixed=fixed)
+    y = partial_lora(x, linear.weight, linear.bias, linear.lora.a, linear.lora.b, pictures, fixed=fixed)
     if silu:
         return functional.silu(y, inplace=True)
     if times is not None:
         return y.mul_(times)
     return y if plus is None else y.add_(plus)
+
+
+def project_gated(
+    gate: Linear, up: Linear, x: torch.Tensor, pictures: torch.Tensor | None, *, fixed: bool = False
+) -> torch.Tensor:
+    """silu(gate x) · up x: what follows the products is fused with them, or by a kernel of its own."""
+    if runs_kernel("swiglu", x):
+        return swiglu(project(gate, x, pictures, fixed=fixed), project(up, x, pictures, fixed=fixed))
+    return project(up, x, pictures, times=project(gate, x, pictures, silu=True, fixed=fixed), fixed=fixed)
+
+
+def project_sum(
+    linear: Linear, x: torch.Tensor, pictures: torch.Tensor | None, plus: torch.Tensor, *, fixed: bool = False
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The product plus `plus`, or both apart where `add_rms_norm` adds them for nothing."""
+    if runs_kernel("rms_norm", x):
+        return project(linear, x, pictures, fixed=fixed), plus
+    return project(linear, x, pictures, plus=plus, fixed=fixed), None
 
 
 def project_plain(linear: Linear, x: torch.Tensor, pictures: torch.Tensor | None = None) -> torch.Tensor:

@@ -43,7 +43,7 @@ def read_out_plain(decoder: Decoder, head: torch.Tensor, candidate: Candidate) -
     """The same for one candidate, through `plain`: (read-outs, labels) float32 logits, differentiable."""
     hidden = plain.decode(decoder, _embed(decoder, candidate), _picture_rows(decoder, candidate))
     rows = torch.tensor(candidate.readouts, dtype=torch.long)
-    return step_scores_reference(hidden[rows], decoder.final_norm, decoder.spec.rms_norm_eps, head)
+    return step_scores_reference(hidden, rows, decoder.final_norm, decoder.spec.rms_norm_eps, head).logits
 
 
 def _embed(decoder: Decoder, candidate: Candidate) -> torch.Tensor:

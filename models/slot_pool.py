@@ -2,6 +2,7 @@
 
 import torch
 
+from kernels.rotary import Slots
 from kernels.tree_attention import Held
 from models.spec import DecoderSpec
 
@@ -25,7 +26,6 @@ class SlotPool:
     def layer(self, index: int) -> Held:
         return Held(self._keys[index], self._values[index])
 
-    def write(self, index: int, new: Held, rows: torch.Tensor, slots: torch.Tensor) -> None:
-        """Keep some of a layer's new rows: `rows` and `slots` (count,) int64."""
-        self._keys[index].index_copy_(1, slots, new.keys.index_select(1, rows))
-        self._values[index].index_copy_(1, slots, new.values.index_select(1, rows))
+    def slots(self, index: int, places: torch.Tensor) -> Slots:
+        """Where to keep a layer's new rows: `places` (rows,) int64, each one's slot, or -1."""
+        return Slots(self._keys[index], self._values[index], places)

@@ -121,7 +121,9 @@ class Scoring:
             work = Work(tree, lengths, self._kept, self._slots, read)
             x = _embed(decoder, tree.keys, features)
             hidden = yield from decode(decoder, x, self._scorer.pool, work, invariant=self._scorer.invariant)
-            found = step_scores(hidden, decoder.final_norm, decoder.spec.rms_norm_eps, head).cpu().numpy()
+            rows = torch.arange(len(hidden), device=hidden.device)
+            scores = step_scores(hidden, rows, decoder.final_norm, decoder.spec.rms_norm_eps, head)
+            found = scores.logits.cpu().numpy()
         return [self._logits(index, read, found) for index in range(len(self._prompts))]
 
     def _logits(self, index: int, read: Keys, found: Logits) -> Logits:

@@ -7,6 +7,7 @@ from functools import partial
 import torch
 from torch.nn import functional
 
+from kernels.pixel_tiles import pixel_tiles
 from kernels.rms_norm import rms_norm_reference
 from models.spec import VisionSpec
 
@@ -141,11 +142,11 @@ def patch_features(tower: VisionTower, pixels: torch.Tensor, select_layer: int) 
     return x[:, 1:]
 
 
-def normalise(tiles: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
-    """uint8 (tiles, height, width, 3) → float32 (tiles, 3, height, width), by each channel's mean and deviation."""
-    pixels = tiles.permute(0, 3, 1, 2).float() / 255
-    means, deviations = (torch.tensor(values, device=tiles.device).view(1, 3, 1, 1) for values in (mean, std))
-    return (pixels - means) / deviations
+def normalise(
+    tiles: torch.Tensor, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype = torch.float32
+) -> torch.Tensor:
+    """uint8 (tiles, height, width, 3) → (tiles, 3, height, width), by each channel's mean and deviation, in float32."""
+    return pixel_tiles(tiles, mean, std, dtype)
 
 
 def merge_patches(patches: torch.Tensor, side: int) -> torch.Tensor:

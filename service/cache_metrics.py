@@ -1,4 +1,4 @@
-"""What the engine says of its caches, as Prometheus reads it."""
+"""What the engine says of its caches and kernels, as Prometheus reads it."""
 
 from collections.abc import Iterator
 
@@ -49,3 +49,9 @@ class CacheCollector(Collector):
             "Tokens that a forward may hold, less after memory ran out",
             self.counts.batch_tokens,
         )
+        fallback = GaugeMetricFamily(
+            "steelyard_kernel_fallback", "1 for a kernel that failed at the start and is not run", labels=["kernel"]
+        )
+        for kernel in self.counts.fallbacks:
+            fallback.add_metric([kernel], 1)
+        yield fallback

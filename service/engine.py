@@ -96,8 +96,16 @@ class _Result:
 class Engine:
     """One device's loop over the jobs of a source."""
 
-    def __init__(self, scorers: Mapping[str, Scorer], source: Source, budget: Budget, feature_bytes: int = 0) -> None:
+    def __init__(
+        self,
+        scorers: Mapping[str, Scorer],
+        source: Source,
+        budget: Budget,
+        feature_bytes: int = 0,
+        fallbacks: Sequence[str] = (),
+    ) -> None:
         self._scorers = scorers
+        self._fallbacks = tuple(fallbacks)
         self._source = source
         self._limits = Limits(budget)
         self._waiting: tuple[Waiting, ...] = ()
@@ -297,7 +305,7 @@ class Engine:
 
     def _counts(self) -> EngineCounts:
         prefixes = {model: scorer.counts for model, scorer in self._scorers.items()}
-        return EngineCounts(prefixes, self._features.counts, self._limits.budget.tokens)
+        return EngineCounts(prefixes, self._features.counts, self._limits.budget.tokens, self._fallbacks)
 
     def _contents(self, picture: JobPicture) -> list[bytes]:
         """Raises PictureGone."""

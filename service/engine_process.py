@@ -14,6 +14,8 @@ from pathlib import Path
 
 import torch
 
+from kernels.dispatch import switch_off
+from kernels.self_test import failing_kernels
 from models.checkpoint import CheckpointError, weights_digest
 from models.registry import identify
 from models.weights import stored_tensors
@@ -24,6 +26,8 @@ from service.job import EngineModel
 from service.queue.frames import Configure, Loading, Ready, StartFailed
 from service.queue.pipe import PipeSource
 from service.scorers import Running, load_scorer
+
+log = logging.getLogger(__name__)
 
 
 def resolve_device(device: str) -> torch.device:
@@ -51,6 +55,17 @@ def resolve_dtype(dtype: str, device: torch.device, directory: Path) -> torch.dt
 
 def _multiplies_bfloat16() -> bool:
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def try_kernels(device: torch.device) -> tuple[str, ...]:
+    """The kernels that fail on a GPU, from now on off: torch does their work, slower."""
+    if device.type == "cpu":
+        return ()
+    failed = failing_kernels(device.type)
+    for name, reason in failed.items():
+        log.warning("the kernel %s is off, torch does its work: %s", name, reason)
+    switch_off(failed)
+    return tuple(failed)
 
 
 def load_models(configure: Configure, source: PipeSource) -> tuple[dict[str, Scorer], Ready]:
@@ -92,6 +107,8 @@ def main(arguments: Sequence[str]) -> int:
     if configure.threads is not None:
         torch.set_num_threads(configure.threads)
     try:
+        # In a process of their own, before this one has a context on the GPU.
+        fallbacks = try_kernels(resolve_device(configure.device))
         scorers, ready = load_models(configure, source)
     except CheckpointError as error:
         source.send(StartFailed(str(error)))
@@ -99,7 +116,7 @@ def main(arguments: Sequence[str]) -> int:
     hold_back()
     source.send(ready)
     budget = Budget(configure.batch_tokens, configure.batch_tiles)
-    Engine(scorers, source, budget, configure.vision_cache_bytes).run()
+    Engine(scorers, source, budget, configure.vision_cache_bytes, fallbacks).run()
     return 0
 
 

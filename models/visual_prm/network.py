@@ -123,18 +123,20 @@ def build(spec: VisualPRMSpec, tensors: Mapping[str, torch.Tensor]) -> VisualPRM
 def picture_features(model: VisualPRM, tiles: npt.NDArray[np.uint8]) -> torch.Tensor:
     """RGB tiles (tiles, size, size, 3) → (tiles · tokens a tile, dim), in reading order of tiles and tokens."""
     parts = torch.tensor(tiles).split(_TILES_AT_ONCE)
-    return torch.cat([_tile_features(model, normalise(part.to(model.device))) for part in parts]).flatten(0, 1)
+    return torch.cat([_tile_features(model, normalise(part.to(model.device), model.dtype)) for part in parts]).flatten(
+        0, 1
+    )
 
 
-def normalise(tiles: torch.Tensor) -> torch.Tensor:
-    """uint8 (tiles, size, size, 3) → float32 (tiles, 3, size, size), by ImageNet's mean and deviation."""
-    return normalise_by(tiles, MEAN, STD)
+def normalise(tiles: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """uint8 (tiles, size, size, 3) → (tiles, 3, size, size), by ImageNet's mean and deviation."""
+    return normalise_by(tiles, MEAN, STD, dtype)
 
 
 def _tile_features(model: VisualPRM, pixels: torch.Tensor) -> torch.Tensor:
     """(tiles, 3, size, size) → (tiles, tokens a tile, dim)."""
     spec, projector = model.spec, model.projector
-    patches = patch_features(model.vision, pixels.to(model.dtype), spec.select_layer)
+    patches = patch_features(model.vision, pixels, spec.select_layer)
     x = shuffle_patches(patches, spec.shuffle, spec.shuffle_version)
     x = functional.layer_norm(x, x.shape[-1:], projector.norm, projector.norm_bias, _PROJECTOR_EPS)
     x = functional.gelu(functional.linear(x, projector.first, projector.first_bias))

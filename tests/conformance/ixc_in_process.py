@@ -22,15 +22,16 @@ Case = Mapping[str, Any]
 Conversation = str | Sequence[Mapping[str, Any]]
 
 _MOST_PIXELS = 10**8
+_CPU = torch.device("cpu")
 
 
 class IXCRewardInProcess:
     """One checkpoint, scored in this process; `folder` is where the cases' pictures lie."""
 
-    def __init__(self, checkpoint: Path, dtype: torch.dtype, folder: Path) -> None:
+    def __init__(self, checkpoint: Path, dtype: torch.dtype, folder: Path, device: torch.device = _CPU) -> None:
         self.spec = read_spec(checkpoint)
         self.prompt = OutcomePrompt(self.spec, load_tokenizer(checkpoint))
-        self.model = network.load(checkpoint, dtype, torch.device("cpu"))
+        self.model = network.load(checkpoint, dtype, device)
         self.folder = folder
         self._features: dict[str, torch.Tensor] = {}
 

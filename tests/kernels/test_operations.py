@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional
 
 from kernels.rms_norm import rms_norm, rms_norm_reference
-from kernels.rotary import rotary, rotary_reference
+from kernels.rotary import Turned, rotary, rotary_reference
 from kernels.step_scores import step_scores, step_scores_reference
 from kernels.swiglu import swiglu, swiglu_reference
 
@@ -36,7 +36,10 @@ def test_rotary_turns_each_pair_by_its_angle(rows: int) -> None:
     turned = torch.complex(x[..., :4], x[..., 4:]) * torch.polar(torch.ones(rows, 1, 4), angles.unsqueeze(1))
     ours = rotary_reference(x, angles.cos(), angles.sin())
     torch.testing.assert_close(ours, torch.cat((turned.real, turned.imag), -1), rtol=1e-5, atol=1e-6)
-    assert torch.equal(rotary(x, angles.cos(), angles.sin()), ours)
+    queries = torch.empty_like(ours)
+    alone = torch.nn.functional.pad(x.unsqueeze(1), (0, 0, 0, 2))  # one key-value head, whose key and value are unread
+    rotary(alone, angles.cos(), angles.sin(), 1.0, Turned(queries))
+    assert torch.equal(queries, ours)
 
 
 @pytest.mark.parametrize("rows", ROWS)
@@ -49,8 +52,9 @@ def test_swiglu_gates_with_silu(rows: int) -> None:
 @pytest.mark.parametrize("rows", ROWS)
 def test_step_scores_are_the_heads_rows_in_float32(rows: int) -> None:
     hidden, norm, labels = _random(rows, 96).bfloat16(), _random(96).bfloat16(), _random(2, 96).bfloat16()
-    scores = step_scores_reference(hidden, norm, 1e-5, labels)
-    assert scores.dtype == torch.float32
-    expected = functional.linear(rms_norm_reference(hidden, norm, 1e-5).float(), labels.float())
-    torch.testing.assert_close(scores, expected)
-    torch.testing.assert_close(step_scores(hidden, norm, 1e-5, labels), scores)
+    read = torch.arange(rows).flip(0)
+    scores = step_scores_reference(hidden, read, norm, 1e-5, labels)
+    assert scores.logits.dtype == torch.float32
+    expected = functional.linear(rms_norm_reference(hidden, norm, 1e-5).float(), labels.float()).flip(0)
+    torch.testing.assert_close(scores.logits, expected)
+    torch.testing.assert_close(step_scores(hidden, read, norm, 1e-5, labels).logits, scores.logits)

@@ -14,6 +14,7 @@ from tests.models.trees import Shape, paths, read_again, seen_by
 thoroughly = settings(max_examples=80, deadline=None, derandomize=True)
 # So many queries to a key that a part has the fewest rows.
 QUERIES = st.sampled_from([1, 4, 1 << 14])
+TILE_ROWS = st.sampled_from([None, 1, 16, 64])
 LONG_RUNS = Shape(most_keys=5, most_repeats=25)
 
 
@@ -48,10 +49,12 @@ def assert_in_order(blocks: Sequence[Block], rows: int) -> None:
 
 
 @thoroughly
-@given(paths(LONG_RUNS), QUERIES, st.booleans())
-def test_a_row_attends_to_its_own_path_up_to_itself(given_paths: list[Path], queries: int, merge: bool) -> None:
+@given(paths(LONG_RUNS), QUERIES, st.booleans(), TILE_ROWS)
+def test_a_row_attends_to_its_own_path_up_to_itself(
+    given_paths: list[Path], queries: int, merge: bool, tile_rows: int | None
+) -> None:
     tree = build_tree(given_paths)
-    blocks = plan_blocks(tree, queries, merge=merge)
+    blocks = plan_blocks(tree, queries, merge=merge, tile_rows=tile_rows)
     assert_in_order(blocks, len(tree.keys))
     seen = found(blocks)
     assert [set(keys) for keys in seen] == expected(tree)
