@@ -60,13 +60,13 @@ def most_rows(queries_per_key: int) -> int:
 
 def most_folded(dtype: torch.dtype) -> int:
     """How many query rows and heads a tile folds at most: float32 products are short of registers."""
-    return _SOME if dtype == torch.float32 else _MOST
+    return _SOME // 2 if dtype == torch.float32 else _MOST
 
 
 def folded_rows(blocks: Sequence[Block], queries_per_key: int, dtype: torch.dtype, *, invariant: bool) -> int:
     """How many query rows and heads a tile folds; always the same where a row's bits must not depend on others."""
     rows = [(block.last - block.first) * queries_per_key for block in blocks]
-    most = most_folded(dtype) if sum(rows) >= _MANY and not invariant else _SOME
+    most = min(_MOST if sum(rows) >= _MANY and not invariant else _SOME, most_folded(dtype))
     wanted = most if invariant else min(max(rows, default=0), most)
     return max(next(folded for folded in FOLDED if folded >= wanted), 1 << (queries_per_key - 1).bit_length())
 

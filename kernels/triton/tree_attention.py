@@ -218,7 +218,7 @@ def _half_form(padded: int, folded: int, target: int) -> tuple[int, int]:
 def _float32_form(padded: int, folded: int, _: int) -> tuple[int, int]:
     """The same for products that keep whole operands in registers: a thread has few of them."""
     if padded > 64:
-        return SPAN // 4, min(folded // 4, 16)
+        return SPAN // 4, max(folded // 4, 4)
     return SPAN // 2, 8
 
 
