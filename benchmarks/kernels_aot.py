@@ -136,18 +136,27 @@ def main() -> int:
     options = parser.parse_args()
     if INTERPRETED:
         parser.error("kernels are decorated for the interpreter: unset TRITON_INTERPRET")
-    known = {} if options.fresh else read_record()
-    compiled = compile_all(options.only, known)
+    record = read_record()
+    known = {} if options.fresh else record
+    compiled: dict[str, Compiled] = {}
+    for name in options.only:
+        compiled |= compile_all([name], known)
+        if not options.check:
+            # After each kernel, so that an interrupted run is not lost.
+            record = {digest: row for digest, row in record.items() if row.kernel != name}
+            record |= {digest: row for digest, row in compiled.items() if row.kernel == name}
+            _write(record)
     spilling = [row for row in compiled.values() if row.spilled]
     for row in compiled.values() if not options.check else spilling:
         print(row)
     print(f"{len(compiled)} forms, {len(compiled.keys() - known.keys())} compiled now, {len(spilling)} spill")
-    if not options.check:
-        others = {digest: row for digest, row in known.items() if row.kernel not in options.only}
-        rows = dict(sorted((others | compiled).items(), key=lambda item: KERNELS.index(item[1].kernel)))
-        RECORD.write_text(json.dumps({key: asdict(row) for key, row in rows.items()}, indent=1) + "\n")
-        RECORD.with_suffix(".md").write_text(table(list(rows.values())), encoding="utf-8")
     return 1 if spilling else 0
+
+
+def _write(record: Mapping[str, Compiled]) -> None:
+    rows = dict(sorted(record.items(), key=lambda item: KERNELS.index(item[1].kernel)))
+    RECORD.write_text(json.dumps({key: asdict(row) for key, row in rows.items()}, indent=1) + "\n", encoding="utf-8")
+    RECORD.with_suffix(".md").write_text(table(list(rows.values())), encoding="utf-8")
 
 
 if __name__ == "__main__":
