@@ -128,7 +128,6 @@ def _chosen(layer: Layer, what: str) -> list[Block]:
 
 def _forms(layer: Layer, q: torch.Tensor, blocks: Sequence[Block]) -> Iterator[str]:
     """Each form's time; one that does not fit the device says so."""
-    kept = (layer.new.keys, layer.new.values, layer.held.keys, layer.held.values)
     for folded in [folded for folded in FOLDED if folded <= most_folded(q.dtype)]:
         tiles = cut_tiles(blocks, folded, layer.groups, _CUDA)
         picked = triton_attention.form_of(q.dtype, q.shape[2], layer.groups, folded)
@@ -137,14 +136,18 @@ def _forms(layer: Layer, q: torch.Tensor, blocks: Sequence[Block]) -> Iterator[s
             for stages in _STAGES:
                 form = replace(picked, warps=warps, stages=stages)
                 mark = "*" if (warps, stages) == (picked.warps, picked.stages) else ""
-                times.append(f"{warps}w{stages}s{mark} {_time_form(q, kept, tiles, form)}")
+                times.append(f"{warps}w{stages}s{mark} {_time_form(layer, q, tiles, form)}")
         yield f"      folded {folded:3}: " + "  ".join(times) + " µs"
 
 
-def _time_form(q: torch.Tensor, kept: tuple[torch.Tensor, ...], tiles: Tiles, form: Form) -> str:
-    output = torch.empty_like(q)
+def _time_form(layer: Layer, q: torch.Tensor, tiles: Tiles, form: Form) -> str:
+    new, held, output = layer.new, layer.held, torch.empty_like(q)
+
+    def launch() -> None:
+        triton_attention.tree_attention(q, new.keys, new.values, held.keys, held.values, tiles, output, form)
+
     try:
-        return f"{_median(lambda: triton_attention.tree_attention(q, *kept, tiles, output, form)):.1f}"
+        return f"{_median(launch):.1f}"
     except Exception as error:  # noqa: BLE001 - one form that a device lacks room for must not end the rest
         return type(error).__name__
 

@@ -191,8 +191,7 @@ def form_of(
 ) -> Form:
     """The form for heads of a width, `groups` query heads to a key-value head, and what a tile folds, on a GPU."""
     padded = power_of_two(width)
-    find = _float32_form if dtype == torch.float32 else _half_form
-    span, warps = find(padded, folded, target)
+    span, warps = _float32_form(folded) if dtype == torch.float32 else _half_form(padded, folded, target)
     constants: dict[str, int | bool | float | str] = {
         "GROUPS": groups,
         "WIDTH": width,
@@ -215,11 +214,9 @@ def _half_form(padded: int, folded: int, target: int) -> tuple[int, int]:
     return SPAN // 2 if is_wide else SPAN, max(folded // 16, 4)
 
 
-def _float32_form(padded: int, folded: int, _: int) -> tuple[int, int]:
-    """The same for products that keep whole operands in registers: a thread has few of them."""
-    if padded > 64:
-        return SPAN // 4, max(folded // 4, 4)
-    return SPAN // 2, 8
+def _float32_form(folded: int) -> tuple[int, int]:
+    """The same for products that keep whole operands in registers: a thread has two sums."""
+    return SPAN // 4, max(folded // 4, 4)
 
 
 def configurations() -> Iterator[Configuration]:
