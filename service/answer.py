@@ -36,7 +36,8 @@ class Costs:
         return Usage(
             prompt_tokens=prompt,
             computed_tokens=self.computed_tokens,
-            cached_tokens=prompt - self.computed_tokens,
+            # What had to be computed again, as a batch failed, is no less than nothing cached.
+            cached_tokens=max(0, prompt - self.computed_tokens),
             tiles=self.tiles,
         )
 
