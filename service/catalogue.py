@@ -47,18 +47,30 @@ class Catalogue:
             raise UnknownModel(f"no {words} reward model{called} is served here; {there_is}")
         return self.models[name]
 
+    def named(self, name: str) -> GatewayModel:
+        """Of whatever kind. Raises UnknownModel."""
+        if name not in self.models:
+            raise UnknownModel(f"no model named {name!r} is served here; there is {', '.join(self.models)}")
+        return self.models[name]
+
+    def meant(self, kinds: Sequence[str]) -> list[GatewayModel]:
+        """What a caller who names no model may mean: those of the first of these kinds that is served, else all."""
+        of_kinds = ([model for model in self.models.values() if model.kind == kind] for kind in kinds)
+        return next((found for found in of_kinds if found), list(self.models.values()))
+
     def served(self) -> list[ServedModel]:
         """As a caller is told."""
-        return [
-            ServedModel(
-                name=model.name,
-                kind=model.kind,
-                family=model.family,
-                provenance=self.provenance(model),
-                limits=ModelLimits(max_tokens=model.max_tokens, max_tiles=model.max_tiles),
-            )
-            for model in self.models.values()
-        ]
+        return [self.shown(model) for model in self.models.values()]
+
+    def shown(self, model: GatewayModel) -> ServedModel:
+        """One of them as a caller is told."""
+        return ServedModel(
+            name=model.name,
+            kind=model.kind,
+            family=model.family,
+            provenance=self.provenance(model),
+            limits=ModelLimits(max_tokens=model.max_tokens, max_tiles=model.max_tiles),
+        )
 
     def provenance(self, model: GatewayModel) -> Provenance:
         """What scores for the model now."""

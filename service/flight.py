@@ -1,8 +1,8 @@
 """A group being scored: what is known of it so far, and who is waiting for it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 
 from service.errors import ServiceError
 from steelyard.schema import CandidateScore, ScoredGroup
@@ -102,3 +102,17 @@ class Flight:
     def _notify(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
+
+
+@contextmanager
+def all_attended(flights: Iterable[Flight]) -> Iterator[None]:
+    """Somebody waits for every one of them while this is open."""
+    with ExitStack() as attended:
+        for flight in flights:
+            attended.enter_context(flight.attended())
+        yield
+
+
+async def all_groups(flights: Iterable[Flight]) -> list[ScoredGroup]:
+    """Every answer, in order. Raises what stopped the first that fails."""
+    return await asyncio.gather(*(flight.group() for flight in flights))

@@ -3,10 +3,10 @@
 import asyncio
 import uuid
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 
 from service.answer import rank
-from service.errors import IdReused, InvalidRequest, UnknownModel
+from service.errors import IdReused, InvalidRequest
+from service.flight import all_attended, all_groups
 from service.gateway_model import GatewayModel
 from service.images import ImageStore
 from service.limits import check_counts
@@ -35,11 +35,9 @@ class Ranker:
         models = [self._scoring.catalogue.models[name] for name in shares]
         try:
             flights = self._scoring.open_together(await self._parts(request, models), caller)
-            with ExitStack() as attended:
-                for flight in flights:
-                    attended.enter_context(flight.attended())
+            with all_attended(flights):
                 # The first that fails ends the ranking, and the others are dropped with it.
-                groups = await asyncio.gather(*(flight.group() for flight in flights))
+                groups = await all_groups(flights)
         except IdReused:
             raise IdReused(f"the id {request.id!r} was used for another ranking not long ago") from None
         normalize: Normalize = request.normalize or ("zscore" if request.blend else "none")
@@ -56,15 +54,22 @@ class Ranker:
 
     def _shares(self, request: RankRequest) -> dict[str, float]:
         """Each model's weight in the sum. Raises UnknownModel and InvalidRequest."""
-        served = self._scoring.catalogue.models
-        shares = request.blend or {request.model if request.model is not None else _default(served): 1.0}
+        catalogue = self._scoring.catalogue
+        shares = request.blend or {request.model if request.model is not None else self._default(): 1.0}
         for name in shares:
-            if name not in served:
-                raise UnknownModel(f"no model named {name!r} is served here; there is {', '.join(served)}")
+            catalogue.named(name)
         for name in request.weights:
             if name not in shares:
                 raise InvalidRequest(f"weights: {name!r} is not among the models that are to rank")
         return dict(shares)
+
+    def _default(self) -> str:
+        """The only model, or the only one that scores steps. Raises InvalidRequest."""
+        catalogue = self._scoring.catalogue
+        meant = catalogue.meant(("steps",))
+        if len(meant) != 1:
+            raise InvalidRequest(f"model: several are served, name one or a blend of {', '.join(catalogue.models)}")
+        return meant[0].name
 
     async def _parts(self, request: RankRequest, models: Sequence[GatewayModel]) -> list[ScoreRequest]:
         """What each model is asked. Raises what `asked_of`, `check_counts` and the image store raise."""
@@ -75,15 +80,6 @@ class Ranker:
             return parts
         ids = await asyncio.to_thread(self._images.intern, references(request))
         return [asked_of(model, request, ids) for model in models] if ids else parts
-
-
-def _default(served: Mapping[str, GatewayModel]) -> str:
-    """The only model, or the only one that scores steps. Raises InvalidRequest."""
-    of_steps = [name for name, model in served.items() if model.kind == "steps"]
-    for names in (list(served), of_steps):
-        if len(names) == 1:
-            return names[0]
-    raise InvalidRequest(f"model: several are served, name one or a blend of {', '.join(served)}")
 
 
 def _results(

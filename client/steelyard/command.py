@@ -12,7 +12,8 @@ from steelyard.display import visible
 from steelyard.errors import InvalidCall
 from steelyard.job_command import run_jobs
 from steelyard.retry import Retry
-from steelyard.schema import ScoreOutcomesResponse, ScoreStepsResponse, ServedModel
+from steelyard.schema import ScoreOutcomesResponse, ScoreStepsResponse
+from steelyard.served import choose
 from steelyard.table import Style, outcome_table, question_lines, rank_table, step_table
 
 _SCORED, _SOME_UNSCORED = 0, 3
@@ -35,19 +36,6 @@ def run(given: Arguments) -> int:
             return run_jobs(client, given)
     with Client(given.url, retry=Retry(max_retries=_RETRIES), timeout_s=timeout_s) as client:
         return _DO[given.command](client, given)
-
-
-def choose(models: Sequence[ServedModel], name: str | None) -> ServedModel:
-    """The named one, else the only one, else the only one that scores steps. Raises InvalidCall."""
-    names = ", ".join(f"{model.name} ({model.kind})" for model in models)
-    if name is not None:
-        found = [model for model in models if model.name == name]
-    else:
-        found = list(models) if len(models) == 1 else [model for model in models if model.kind == "steps"]
-    if len(found) != 1:
-        reason = "several could be meant" if name is None else f"there is no {name!r}"
-        raise InvalidCall(f"--model: {reason}; the server has {names or 'none'}")
-    return found[0]
 
 
 def _list_models(client: Client, given: Arguments) -> int:

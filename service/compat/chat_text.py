@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from service.errors import InvalidRequest
+from steelyard.schema import Message
 
 Role = Literal["system", "user", "assistant"]
 
@@ -88,6 +89,11 @@ class ChatText:
     turns: tuple[Turn, ...]
     answer: str | None
     shown: bool
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """The turns before the answer."""
+        return tuple(Message(role=turn.role, content=turn.text) for turn in self.turns)
 
 
 def read_chat(text: str) -> ChatText | None:

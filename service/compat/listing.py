@@ -4,7 +4,6 @@ import time
 
 from fastapi import APIRouter, Request
 
-from service.errors import UnknownModel
 from service.routes import ERRORS, Caller, scoring_of
 from steelyard.schema import ServedModel
 
@@ -18,11 +17,8 @@ async def list_models(request: Request, _: Caller) -> dict[str, object]:
 
 @router.get("/v1/models/{name:path}", responses=ERRORS, summary="OpenAI: one of them")
 async def retrieve_model(request: Request, name: str, _: Caller) -> dict[str, object]:
-    served = scoring_of(request).catalogue.served()
-    found = next((model for model in served if model.name == name), None)
-    if found is None:
-        raise UnknownModel(f"no model named {name!r} is served here; there is {', '.join(m.name for m in served)}")
-    return _listed(found)
+    catalogue = scoring_of(request).catalogue
+    return _listed(catalogue.shown(catalogue.named(name)))
 
 
 def _listed(model: ServedModel) -> dict[str, object]:

@@ -6,7 +6,6 @@ import re
 from service.compat.asking import Group
 from service.compat.chat_text import ChatText, looks_templated, read_chat
 from service.errors import InvalidRequest
-from steelyard.schema import Message
 
 _ID = re.compile(r"sha256:[0-9a-f]{64}(?![0-9a-f])")
 
@@ -25,8 +24,7 @@ def group_of(chat: ChatText, label: object, place: int, field: str) -> Group:
             f"{field}: a picture stands in the prompt, and the label has no sha256: id of it; send its bytes with "
             f"PUT /images and put the id into the label, or the answer would be scored blind"
         )
-    messages = tuple(Message(role=turn.role, content=turn.text) for turn in chat.turns)
-    return Group(messages, (chat.answer,), (place,), images)
+    return Group(chat.messages, (chat.answer,), (place,), images)
 
 
 def split(text: str, field: str) -> ChatText:

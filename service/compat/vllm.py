@@ -9,14 +9,14 @@ from fastapi import APIRouter, Request, Response
 from pydantic import Field, model_validator
 
 from service.compat.asking import Group
-from service.compat.chat_text import ChatText, looks_templated, read_chat
+from service.compat.chat_text import looks_templated, read_chat
 from service.compat.foreign import Messages, message_of
 from service.compat.vllm_body import VllmBody, body_of, respond, usage
 from service.compat.weighing import Weighed, Weighing, choose, weigh
 from service.errors import InvalidRequest
 from service.gateway_model import GatewayModel
 from service.routes import ERRORS, Caller, body_schema, scoring_of
-from steelyard.schema import MOST_ITEMS, Message
+from steelyard.schema import MOST_ITEMS
 
 _TASKS = ("token_classify", "classify", "reward", "encode", "score")
 
@@ -150,9 +150,4 @@ def _group(text: str, place: int) -> Group:
         return Group((), (text,), (place,))
     if chat.shown:
         raise InvalidRequest(f"input.{place}: a text cannot bring its pictures along; send messages")
-    return Group(messages_of(chat), (chat.answer,), (place,))
-
-
-def messages_of(chat: ChatText) -> tuple[Message, ...]:
-    """The turns before the answer."""
-    return tuple(Message(role=turn.role, content=turn.text) for turn in chat.turns)
+    return Group(chat.messages, (chat.answer,), (place,))

@@ -1,7 +1,6 @@
 """From what a foreign body asks to numbers alone: every item has one, or the whole call is refused."""
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -11,12 +10,12 @@ from starlette.requests import ClientDisconnect
 from service.catalogue import Catalogue
 from service.compat.asking import Group, gather, request_for
 from service.compat.choice import Choice
-from service.errors import InvalidRequest, NotScored, UnknownModel, Unscorable
-from service.flight import Flight
+from service.errors import InvalidRequest, NotScored, Unscorable
+from service.flight import all_attended, all_groups
 from service.gateway_model import GatewayModel
 from service.routes import gateway_of, scoring_of, unless_gone
 from service.step_model import sigmoid
-from steelyard.schema import CandidateScore, ScoredGroup, ScoreRequest, StepScores
+from steelyard.schema import CandidateScore, ScoreRequest, StepScores
 
 _NAMED = 8
 
@@ -49,13 +48,9 @@ def choose(catalogue: Catalogue, name: str | None, kinds: Sequence[str]) -> Gate
 
     Raises UnknownModel, and InvalidRequest when several could be meant.
     """
-    models = catalogue.models
     if name is not None:
-        if name not in models:
-            raise UnknownModel(f"no model named {name!r} is served here; there is {', '.join(models)}")
-        return models[name]
-    of_kinds = ([model for model in models.values() if model.kind == kind] for kind in kinds)
-    meant = next((found for found in of_kinds if found), [*models.values()])
+        return catalogue.named(name)
+    meant = catalogue.meant(kinds)
     if len(meant) != 1:
         names = ", ".join(model.name for model in meant)
         raise InvalidRequest(f"model: several models could be meant, name one of {names}")
@@ -71,9 +66,9 @@ async def weigh(
     """
     scoring, limit = scoring_of(request), gateway_of(request).settings.max_candidates
     groups, requests = await asyncio.to_thread(_requests, ask, model, choice, limit, field)
-    with contextlib.ExitStack() as attended:
-        flights = [_attend(scoring.open(each, caller), attended) for each in requests]
-        answers = await unless_gone(request, _all(flights))
+    flights = scoring.open_together(requests, caller)
+    with all_attended(flights):
+        answers = await unless_gone(request, all_groups(flights))
     if answers is None:
         # The caller has gone: nobody is left to be answered.
         raise ClientDisconnect
@@ -99,16 +94,6 @@ def _requests(
     if count > limit:
         raise InvalidRequest(f"{field}: {count}, the limit is {limit}")
     return groups, [request_for(group, model, choice) for group in groups]
-
-
-def _attend(flight: Flight, attended: contextlib.ExitStack) -> Flight:
-    """When a later group is refused, those before it are dropped."""
-    attended.enter_context(flight.attended())
-    return flight
-
-
-async def _all(flights: Sequence[Flight]) -> list[ScoredGroup]:
-    return await asyncio.gather(*(flight.group() for flight in flights))
 
 
 def _check(results: dict[int, CandidateScore], field: str) -> None:

@@ -13,9 +13,9 @@ import pytest
 
 from steelyard.arguments import AGGREGATES
 from steelyard.cli import main
-from steelyard.command import choose
 from steelyard.errors import InvalidCall
 from steelyard.schema import Aggregate, ScoreOutcomesResponse, ScoreStepsResponse, ServedModel, ServedModels
+from steelyard.served import choose
 from tests.client.answers import PROVENANCE, serves
 from tests.client.scripted import Said, Seen, says, scripted
 from tests.service.running import PATIENCE_S, Running, running, shared

@@ -19,6 +19,7 @@ from steelyard.errors import (
 )
 from steelyard.rank_schema import RankedCandidate, RankResponse
 from steelyard.schema import Aggregate, ControlTokens, Provenance, ServedModel
+from steelyard.served import meant
 
 # What the next call would be told, too.
 _HOPELESS = (InvalidCall, InvalidKey, NotAllowed, UnknownModel, UnknownRoute, Conflict)
@@ -102,7 +103,7 @@ def _choose(served: Mapping[str, ServedModel], name: str | None) -> str:
     """The named one, the only one, or the only one that scores steps. Raises InvalidCall."""
     if name is not None:
         return name
-    for names in (list(served), [model.name for model in served.values() if model.kind == "steps"]):
-        if len(names) == 1:
-            return names[0]
+    found = meant(list(served.values()), None)
+    if len(found) == 1:
+        return found[0].name
     raise InvalidCall(f"reward_model: several could be meant; the server has {', '.join(served) or 'none'}")

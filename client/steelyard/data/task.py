@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Literal
 
 from steelyard.client import MAX_CONCURRENCY, AsyncClient
-from steelyard.command import choose as choose_model
 from steelyard.data import forms
 from steelyard.data.columns import Columns, Reading
 from steelyard.data.forms import Form
@@ -19,6 +18,7 @@ from steelyard.data.writers import Format
 from steelyard.errors import InvalidCall
 from steelyard.retry import Retry
 from steelyard.schema import Aggregate, ControlTokens
+from steelyard.served import choose as choose_model
 
 Engine = Literal["local", "ray"]
 # A server that restarts or has too much to do is waited for; one that is gone ends the run, which can be resumed.
