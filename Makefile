@@ -24,6 +24,8 @@ TRAINED ?= demo
 STATE ?= .demo-state
 SEED ?= 0
 
+# Many processes here import the same packages: compiling them each time takes longer than most tests.
+unexport PYTHONDONTWRITEBYTECODE
 SHELL := /bin/bash
 VENV := .venv
 RUN := PYTHONPATH=.:client $(VENV)/bin/python

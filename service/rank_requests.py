@@ -1,7 +1,7 @@
 """What each model of a ranking is asked: one question or conversation, in the form that its kind takes."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 from models.encoded import MarkerCount
 from models.ixc_reward.prompt import MARKER as MESSAGE_MARKER
@@ -9,6 +9,7 @@ from models.visual_prm.prompt import MARKER as QUESTION_MARKER
 from models.visual_prm.steps import SEPARATOR
 from service.errors import InvalidRequest
 from service.gateway_model import GatewayModel
+from service.step_question import marked, parts_of, question_of
 from steelyard.rank_schema import RankRequest
 from steelyard.schema import (
     Candidate,
@@ -81,31 +82,23 @@ def _as_question(request: RankRequest, ids: Mapping[str, str]) -> tuple[str, lis
     turns = list(request.messages or ())
     if [turn.role for turn in turns] != ["user"]:
         raise InvalidRequest("messages: a process reward model takes a single user turn; or send a question")
-    content = turns[0].content
-    parts: Sequence[Part] = [TextPart(text=content)] if isinstance(content, str) else content
+    parts = parts_of(_with_ids(turns[0], ids).content)
     markers = sum(part.text.count(MESSAGE_MARKER) for part in parts if isinstance(part, TextPart))
-    if markers and markers != len(images):
+    if not markers:
+        return question_of([*parts], images)
+    if markers != len(images):
         raise InvalidRequest(f"messages: {MarkerCount('the messages have', MESSAGE_MARKER, markers, len(images))}")
-    return _placed(parts, images, ids, at_markers=markers > 0)
-
-
-def _placed(
-    parts: Sequence[Part], images: Sequence[str], ids: Mapping[str, str], *, at_markers: bool
-) -> tuple[str, list[str]]:
-    """The parts as one text in which every picture has its marker, and the pictures in their order."""
     waiting = iter(images)
-    found = [] if at_markers else list(images)
-    text = f"{QUESTION_MARKER}\n" * len(found)
-    for part in parts:
-        if isinstance(part, TextPart):
-            found += [next(waiting) for _ in range(part.text.count(MESSAGE_MARKER))]
-            text += part.text.replace(MESSAGE_MARKER, QUESTION_MARKER)
-        elif isinstance(part, ImagePart):
-            found.append(ids.get(part.image_url.url, part.image_url.url))
-            text += QUESTION_MARKER
-        else:
-            raise InvalidRequest("messages: a process reward model takes no video; send pictures")
-    return text, found
+    return marked([shown for part in parts for shown in _at_markers(part, waiting)])
+
+
+def _at_markers(part: Part, waiting: Iterator[str]) -> list[Part]:
+    """The part, with the next pictures of those that wait where its markers stand."""
+    if not isinstance(part, TextPart):
+        return [part]
+    first, *texts = part.text.split(MESSAGE_MARKER)
+    pictures = [(ImagePart(image_url=ImageURL(url=next(waiting))), TextPart(text=text)) for text in texts]
+    return [TextPart(text=first), *(shown for pair in pictures for shown in pair)]
 
 
 def _as_messages(request: RankRequest, ids: Mapping[str, str]) -> tuple[list[Message], list[str]]:

@@ -12,20 +12,18 @@ from service.compat.choice import Choice
 from service.compat.step_dialogue import read_dialogue
 from service.errors import InvalidRequest
 from service.gateway_model import GatewayModel
+from service.step_question import question_of
 from steelyard.schema import (
     Candidate,
     Content,
     Conversation,
     ImagePart,
     Message,
-    Part,
     ScoreOutcomesRequest,
     ScoreRequest,
     ScoreStepsRequest,
     TextPart,
 )
-
-_MARKER = "<image>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +81,7 @@ def _steps(group: Group, name: str, choice: Choice) -> ScoreStepsRequest:
     question, images, candidates = _solutions(group)
     return ScoreStepsRequest(
         question=question,
-        images=[*group.images, *images],
+        images=images,
         candidates=candidates,
         aggregate=choice.aggregate or "mean",
         max_steps=choice.max_steps,
@@ -104,10 +102,10 @@ def _solutions(group: Group) -> tuple[str, list[str], list[Candidate]]:
         raise InvalidRequest("a process reward model scores an answer: the last turn must be the assistant's")
     turns = [message for message in group.messages if message.role != "system"]
     if not turns:
-        return "", [], [*texts]
+        return "", [*group.images], [*texts]
     if any(turn.role != ("user", "assistant")[index % 2] for index, turn in enumerate(turns)) or not len(turns) % 2:
         raise InvalidRequest("a process reward model scores what an assistant answers to a user, turn about")
-    asked, images = _question(turns[0].content)
+    asked, images = question_of(turns[0].content, group.images)
     users, assistants = [asked, *(text_of(turn.content) for turn in turns[2::2])], turns[1::2]
     dialogues = [read_dialogue(users, [*(text_of(turn.content) for turn in assistants), text]) for text in texts]
     read = [dialogue for dialogue in dialogues if dialogue is not None]
@@ -116,27 +114,6 @@ def _solutions(group: Group) -> tuple[str, list[str], list[Candidate]]:
     if assistants:
         raise InvalidRequest("a process reward model takes one question and one answer, not a longer conversation")
     return asked, images, [*texts]
-
-
-def _question(content: Content) -> tuple[str, list[str]]:
-    """Text with a marker where a picture stands between texts; those before all text are where the model has them."""
-    if isinstance(content, str):
-        return content, []
-    images: list[str] = []
-    text, inside = "", False
-    for part in content:
-        if isinstance(part, TextPart):
-            text += part.text
-        elif isinstance(part, ImagePart):
-            images.append(part.image_url.url)
-            inside = inside or bool(text)
-        else:
-            raise InvalidRequest("a process reward model takes pictures, not videos")
-    return (_with_markers(content), images) if inside else (text, images)
-
-
-def _with_markers(parts: Sequence[Part]) -> str:
-    return "".join(part.text if isinstance(part, TextPart) else _MARKER for part in parts)
 
 
 def _outcomes(group: Group, name: str, choice: Choice) -> ScoreOutcomesRequest:

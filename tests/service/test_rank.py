@@ -137,6 +137,7 @@ def test_a_question_places_its_pictures_for_both_kinds_of_model(api: httpx2.Clie
 @pytest.mark.parametrize(
     "content",
     [
+        [{"type": "image_url", "image_url": {"url": RED}}, {"type": "text", "text": QUESTION}],
         [{"type": "image_url", "image_url": {"url": RED}}, {"type": "text", "text": "\n" + QUESTION}],
         "<ImageHere>\n" + QUESTION,
     ],
@@ -238,12 +239,18 @@ def test_who_hangs_up_leaves_nothing_waiting(server: Running) -> None:
         server.await_waiting(0)
 
 
-def test_a_ranking_that_is_refused_in_part_costs_nothing_of_the_quota() -> None:
+def test_what_is_refused_in_part_costs_nothing_of_the_quota() -> None:
     with running("--key-tokens-per-minute", "1500") as server, server.client() as client:
         # The first model's part alone would fit, again and again, and never both.
         text = "word " * 380
         for _ in range(6):
             refused(post(client, candidates=[text], blend=BLEND), 429, "quota_exceeded")
+            # As does a trainer's call that asks two questions.
+            asked = [f"First {text}", f"Second {text}"]
+            foreign = client.post(
+                "/get_reward?model=visualprm", json={"query": [f"{q}Yes" for q in asked], "prompts": asked}
+            )
+            assert foreign.status_code == 429, foreign.text
         assert ranked(post(client, candidates=[text], model="visualprm")).best == 0
 
 
