@@ -38,6 +38,8 @@ SELECT record, number, place, prompt, key, status, score, retryable, detail, ste
 FROM candidates JOIN outcomes ON outcomes.id = candidates.outcome
 """
 _MOST_KEYS = 500
+# For one that is just ending: who writes a journal holds it for as long as it runs.
+_PATIENCE_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ class Journal:
     def __init__(self, path: Path) -> None:
         """Raises InvalidCall for a file that is no journal, or that another run holds."""
         self.path = path
-        self.database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self.database = sqlite3.connect(path, _PATIENCE_S, isolation_level=None, check_same_thread=False)
         try:
             self.database.execute("PRAGMA locking_mode = EXCLUSIVE")
             self.database.execute("PRAGMA journal_mode = WAL")
