@@ -163,6 +163,7 @@ def test_asleep_it_is_given_other_weights_and_wakes_with_them(
     assert scores(ask(api)) == pytest.approx([-score for score in expected[0]], rel=1e-5, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_the_example_runs_also_batch_invariant() -> None:
     environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'client'}", "STEELYARD_BATCH_INVARIANT": "1"}
     example = [sys.executable, str(ROOT / "examples" / "score_with_any_reward_model.py")]

@@ -180,6 +180,7 @@ def test_a_second_sleep_and_a_second_wake_change_nothing(here: Shared) -> None:
     assert here.server.engine().pid == engine.pid
 
 
+@pytest.mark.slow
 def test_a_group_that_was_scored_in_part_is_finished_after_the_wake(here: Shared, pool: ThreadPoolExecutor) -> None:
     body = large("in part")
     whole = here.score(body)
@@ -336,6 +337,7 @@ def test_a_repeated_id_keeps_its_answer_through_a_reload(here: Shared) -> None:
     assert here.score(group("repeated")).provenance.weights != old
 
 
+@pytest.mark.slow
 def test_a_reload_without_sources_reads_the_same_again(here: Shared) -> None:
     here.serve(1)
     engine = here.server.engine()
@@ -433,6 +435,7 @@ def test_an_unknown_name_and_another_family_are_refused(here: Shared) -> None:
 # The engine dies
 
 
+@pytest.mark.slow
 def test_an_engine_killed_while_it_goes_to_sleep_loses_nothing(here: Shared, pool: ThreadPoolExecutor) -> None:
     before = here.score(large("killed at bedtime"))
     engine = here.server.engine()
@@ -471,6 +474,7 @@ def test_sleep_while_the_engine_is_started_again(here: Shared) -> None:
     here.score(group("awake again"))
 
 
+@pytest.mark.slow
 def test_the_old_engine_killed_in_a_reload_is_started_again_to_finish(here: Shared, pool: ThreadPoolExecutor) -> None:
     first = Event()
     streamed = pool.submit(stream, here, large("finished by another"), first)
@@ -516,6 +520,7 @@ def test_the_admin_key_opens_the_other_routes_too(here: Shared) -> None:
         assert ErrorResponse.model_validate_json(client.get("/models").content).error.code == "invalid_key"
 
 
+@pytest.mark.slow
 def test_the_loop_of_a_trainer_whose_calls_hold_every_permit(here: Shared, pool: ThreadPoolExecutor) -> None:
     with Client(here.server.url, api_key="admin", max_concurrency=1, retry=Retry(max_retries=0)) as client:
         before = client.score_steps("Loop?", [], ["a\n\nb"])
