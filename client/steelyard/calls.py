@@ -15,7 +15,7 @@ from steelyard.messages import (
     have_parts,
     with_references,
 )
-from steelyard.pictures import Album, PictureLike, check_list, load
+from steelyard.pictures import Album, PictureLike, check_list, is_loaded, load
 from steelyard.rank_calls import RankCalls
 from steelyard.requests import build
 from steelyard.retry import Retry
@@ -188,7 +188,7 @@ class Calls(JobCalls, RankCalls):
 
 def _refer_all(album: Album, images: Sequence[PictureLike]) -> Script[list[str]]:
     check_list(images)
-    return beside(len(images) > 0, lambda: album.refer_all(images))
+    return beside(not all(map(is_loaded, images)), lambda: album.refer_all(images))
 
 
 def _id(given: str | None) -> str:

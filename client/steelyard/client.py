@@ -10,15 +10,14 @@ import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, cast, get_args
 
-import httpx2
-
 from steelyard.calls import Calls
 from steelyard.errors import InvalidCall, SteelyardError
 from steelyard.exchange import Alone, Answer, Reply, Script, Send, Wait, Work
 from steelyard.lanes import Lanes
+from steelyard.opening import async_lanes, blocking_lanes
 from steelyard.requests import check_timeout
 from steelyard.retry import Retry
-from steelyard.transport import ONE_CONNECTION, answer_of, error_of, find_server, request_of
+from steelyard.transport import find_server
 
 MAX_CONCURRENCY = 64
 
@@ -98,10 +97,7 @@ class Client:
         self._calls = _calls(max_concurrency, retry, timeout_s)
         self._permits = threading.BoundedSemaphore(max_concurrency)
         self._locks: _Locks[threading.Lock] = _Locks(threading.Lock)
-        server, tls = self._server, self._server.tls
-        self._lanes = Lanes(
-            lambda: httpx2.Client(base_url=server.url, headers=server.headers, verify=tls, limits=ONE_CONNECTION)
-        )
+        self._lanes = Lanes(blocking_lanes(self._server))
 
     score_steps = _blocking(Calls.score_steps)
     score_outcomes = _blocking(Calls.score_outcomes)
@@ -157,10 +153,10 @@ class Client:
 
     def _send(self, send: Send) -> Answer | SteelyardError:
         try:
-            with self._lanes.lent() as http:
-                return answer_of(http.send(request_of(send, http)))
-        except httpx2.HTTPError as error:
-            return error_of(error, send, self._server)
+            with self._lanes.lent() as lane:
+                return lane.send(send)
+        except SteelyardError as error:
+            return error
 
 
 class AsyncClient:
@@ -179,16 +175,7 @@ class AsyncClient:
         self._calls = _calls(max_concurrency, retry, timeout_s)
         self._permits = asyncio.BoundedSemaphore(max_concurrency)
         self._locks: _Locks[asyncio.Lock] = _Locks(asyncio.Lock)
-        server = self._server
-        self._lanes = Lanes(
-            functools.partial(
-                httpx2.AsyncClient,
-                base_url=server.url,
-                headers=server.headers,
-                verify=server.tls,
-                limits=ONE_CONNECTION,
-            )
-        )
+        self._lanes = Lanes(async_lanes(self._server))
 
     score_steps = _awaiting(Calls.score_steps)
     score_outcomes = _awaiting(Calls.score_outcomes)
@@ -243,10 +230,10 @@ class AsyncClient:
 
     async def _send(self, send: Send) -> Answer | SteelyardError:
         try:
-            with self._lanes.lent() as http:
-                return answer_of(await http.send(request_of(send, http)))
-        except httpx2.HTTPError as error:
-            return error_of(error, send, self._server)
+            with self._lanes.lent() as lane:
+                return await lane.send(send)
+        except SteelyardError as error:
+            return error
 
 
 def _calls(max_concurrency: int, retry: Retry | None, timeout_s: float | None) -> Calls:

@@ -1,7 +1,7 @@
 """A connection for each call under way.
 
-httpx2's own pool looks at every connection that it has, before and after each call: with dozens of them that costs more
-than the call. Here each is a client of its own with one connection, and the one that was used last is used next.
+A pool that looks at every connection that it has, before and after each call, costs more than the call when they are
+dozens. Here each is by itself, and the one that was used last is used next.
 """
 
 from collections.abc import Callable, Iterator

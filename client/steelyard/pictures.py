@@ -92,6 +92,11 @@ def check_list(sources: object) -> None:
         raise InvalidPicture(f"images: a list of pictures, not {_described(sources)}; one picture is [picture]")
 
 
+def is_loaded(source: object) -> bool:
+    """Whether nothing has to be read, encoded or hashed before it can be referred to."""
+    return isinstance(source, Picture | StoredImage) or (isinstance(source, str) and source.startswith("sha256:"))
+
+
 def load(source: PictureLike) -> Picture | str:
     """The picture, or the id of one that the server has. Raises InvalidPicture."""
     if isinstance(source, StoredImage):

@@ -1,23 +1,24 @@
-"""Where the server is and how a request gets there: the one place that knows httpx2."""
+"""Where the server is, and what a request to it looks like on the way there."""
 
+import base64
 import functools
-import math
 import os
 import ssl
 from dataclasses import dataclass, field
+from urllib.request import getproxies
 
 import httpx2
 
 from steelyard import __version__
-from steelyard.errors import BadAnswer, ConnectionFailed, InvalidCall, SteelyardError, TimedOut
-from steelyard.exchange import Answer, Send
+from steelyard.errors import ConnectionFailed, InvalidCall, TimedOut
+from steelyard.exchange import Send
+from steelyard.http1 import request_head
 
 DEFAULT_URL = "http://127.0.0.1:8000"
-_CONNECT_S = 10.0
+CONNECT_S = 10.0
 # Shorter than the 5 s after which the server closes an idle connection, so that none is used as it closes.
-_IDLE_S = 4.0
-# Of a lane.
-ONE_CONNECTION = httpx2.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=_IDLE_S)
+IDLE_S = 4.0
+_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +38,47 @@ class Server:
         return {"Accept": "application/json", "User-Agent": f"steelyard/{__version__}", **bearing}
 
     @property
-    def tls(self) -> ssl.SSLContext | bool:
+    def tls(self) -> ssl.SSLContext:
         """Reading the machine's certificates takes a tenth of a second: only for https."""
-        return True if self.url.scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        return httpx2.create_ssl_context() if self.url.scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+    @property
+    def is_proxied(self) -> bool:
+        """Whether the environment names a proxy that httpx2 might take to get there."""
+        named = getproxies()
+        own = self.url.host in [each.strip() for each in named.get("no", "").split(",")]
+        return bool(named.get(self.url.scheme) or named.get("all")) and not own
+
+    def address(self, path: str) -> httpx2.URL:
+        """Below the server's own path."""
+        return _address(self.url, path)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """How connections to a server open, and what all requests there begin with."""
+
+    server: Server
+    host: str
+    port: int
+    tls: ssl.SSLContext | None = field(repr=False)
+    head: bytes = field(repr=False)
+
+    def target(self, path: str) -> bytes:
+        return self.server.address(path).raw_path
+
+
+def route_to(server: Server) -> Route:
+    """Without a proxy."""
+    url = server.url
+    headers = {"Host": url.netloc.decode("ascii"), **server.headers, "Accept-Encoding": "identity"}
+    if url.username or url.password:
+        headers["Authorization"] = "Basic " + base64.b64encode(f"{url.username}:{url.password}".encode()).decode()
+    tls = None
+    if url.scheme == "https":
+        tls = server.tls
+        tls.set_alpn_protocols(["http/1.1"])
+    return Route(server, url.raw_host.decode("ascii"), url.port or _PORTS[url.scheme], tls, request_head(headers))
 
 
 def find_server(url: str | None, api_key: str | None) -> Server:
@@ -57,31 +96,17 @@ def find_server(url: str | None, api_key: str | None) -> Server:
     return Server(parsed, key)
 
 
-def request_of(send: Send, client: httpx2.Client | httpx2.AsyncClient) -> httpx2.Request:
-    patience_s = None if math.isinf(send.timeout_s) else send.timeout_s
-    connect_s = min(_CONNECT_S, send.timeout_s)
-    return client.build_request(
-        send.method,
-        _address(client.base_url, send.path),
-        content=send.content or None,
-        headers={"Content-Type": send.media_type} if send.media_type else None,
-        timeout=httpx2.Timeout(patience_s, connect=connect_s),
-    )
-
-
+# Reading a URL takes longer than making a request of it.
 @functools.lru_cache(256)
 def _address(server: httpx2.URL, path: str) -> httpx2.URL:
-    """Below the server's own path; read once, since reading a URL is half of the making of a request."""
     return server.copy_with(raw_path=server.raw_path.rstrip(b"/") + path.encode())
 
 
-def answer_of(response: httpx2.Response) -> Answer:
-    return Answer(response.status_code, response.headers, response.content)
+def timed_out(send: Send, server: Server) -> TimedOut:
+    return TimedOut(f"{send.method} {send.path}: no answer from {server.shown} within {send.timeout_s:g} s")
 
 
-def error_of(error: httpx2.HTTPError, send: Send, server: Server) -> SteelyardError:
-    """What went wrong on the way, in this client's words; a connection that never opened may be tried again."""
-    if isinstance(error, httpx2.TimeoutException) and not isinstance(error, httpx2.ConnectTimeout):
-        return TimedOut(f"{send.method} {send.path}: no answer from {server.shown} within {send.timeout_s:g} s")
-    reason = f"{send.method} {send.path}: no answer from {server.shown}: {str(error) or type(error).__name__}"
-    return ConnectionFailed(reason) if isinstance(error, httpx2.TransportError) else BadAnswer(reason)
+def no_answer(send: Send, server: Server, error: Exception) -> ConnectionFailed:
+    """In this client's words."""
+    reason = str(error) or type(error).__name__
+    return ConnectionFailed(f"{send.method} {send.path}: no answer from {server.shown}: {reason}")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from steelyard.client import AsyncClient
-from steelyard.data.records import Item, Outcome, PictureOrId, Turn
+from steelyard.data.records import Item, Outcome, Turn
 from steelyard.data.spans import Group
 from steelyard.errors import (
     BadAnswer,
@@ -20,7 +20,6 @@ from steelyard.errors import (
     UnknownImage,
     UnsupportedImage,
 )
-from steelyard.pictures import Picture
 from steelyard.schema import (
     Aggregate,
     CandidateScore,
@@ -91,7 +90,7 @@ async def _score_steps(client: AsyncClient, scoring: Scoring, group: Group) -> S
     assert isinstance(group.prompt.asked, str)
     return await client.score_steps(
         group.prompt.asked,
-        _contents(group.prompt.pictures),
+        group.prompt.pictures,
         [item.candidate for item in group.items],
         model=scoring.model,
         weights=scoring.weights,
@@ -110,17 +109,13 @@ async def _score_outcomes(client: AsyncClient, scoring: Scoring, group: Group) -
     return await client.score_outcomes(
         turns,
         [_whole(item) for item in group.items],
-        _contents(group.prompt.pictures),
+        group.prompt.pictures,
         model=scoring.model,
         weights=scoring.weights,
         max_tiles=scoring.max_tiles,
         control_tokens=scoring.control_tokens,
         priority="batch",
     )
-
-
-def _contents(pictures: Sequence[PictureOrId]) -> list[str | bytes]:
-    return [picture.content if isinstance(picture, Picture) else picture for picture in pictures]
 
 
 def _whole(item: Item) -> str:

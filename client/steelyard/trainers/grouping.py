@@ -1,7 +1,7 @@
 """Samples of one question and its pictures, gathered so that both travel once and are computed once."""
 
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from steelyard.trainers.picture_sources import Likeness
 from steelyard.trainers.questions import Question, question_of
@@ -55,7 +55,9 @@ class _Keys:
         identity = asked, tuple(map(id, sample.images))
         if identity not in self._read:
             question = question_of(sample)
-            self._read[identity] = (question.turns, self._likeness.keys(question.pictures)), question
+            shown = self._likeness.keys(question.pictures)
+            question = replace(question, pictures=self._likeness.firsts(shown))
+            self._read[identity] = (question.turns, shown), question
         return self._read[identity]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, cast
 
 from steelyard.errors import InvalidPicture
-from steelyard.pictures import Picture, PictureLike, Pixels
+from steelyard.pictures import Picture, PictureLike, Pixels, picture_of
 from steelyard.schema import StoredImage
 from steelyard.trainers.samples import PictureSource
 
@@ -33,20 +33,33 @@ def source_of(picture: PictureSource) -> PictureLike:
 
 
 class Likeness:
-    """Keys of pictures, equal when their contents are; each object is looked at once. For one batch."""
+    """One object for all pictures of equal contents; each object is looked at once. For one batch."""
 
     def __init__(self) -> None:
         # By identity; the picture is kept, so that its identity is not given to another.
         self._seen: dict[int, tuple[PictureLike, Hashable]] = {}
+        self._firsts: dict[Hashable, PictureLike] = {}
 
     def keys(self, pictures: Sequence[PictureLike]) -> tuple[Hashable, ...]:
+        """Equal when the contents are."""
         return tuple(self._key(picture) for picture in pictures)
+
+    def firsts(self, keys: Sequence[Hashable]) -> tuple[PictureLike, ...]:
+        """What to send for pictures of these keys: bytes have been hashed, and are not again."""
+        return tuple(self._firsts[key] for key in keys)
 
     def _key(self, picture: PictureLike) -> Hashable:
         found = self._seen.get(id(picture))
         if found is None:
-            found = self._seen[id(picture)] = (picture, _key(picture))
+            loaded = _loaded(picture)
+            found = self._seen[id(picture)] = (picture, _key(loaded))
+            self._firsts.setdefault(found[1], loaded)
         return found[1]
+
+
+def _loaded(picture: PictureLike) -> PictureLike:
+    """Nothing at all is left for the client to refuse."""
+    return picture_of(bytes(picture)) if isinstance(picture, bytes | bytearray | memoryview) and picture else picture
 
 
 def _key(picture: PictureLike) -> Hashable:
@@ -54,10 +67,8 @@ def _key(picture: PictureLike) -> Hashable:
         return os.fspath(picture)
     if isinstance(picture, StoredImage | Picture):
         return picture.id
-    if isinstance(picture, bytes | bytearray | memoryview):
-        return hashlib.sha256(picture).digest()
     try:
-        return _pixels_key(picture)
+        return _pixels_key(cast(Pixels, picture))
     except (AttributeError, OSError, SyntaxError, TypeError, ValueError):
         # No picture, or one that cannot be decoded: the client says so when it is to be sent.
         return id(picture)
