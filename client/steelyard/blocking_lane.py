@@ -27,7 +27,9 @@ class BlockingLane:
         connection = self._connected(send)
         received: Received | None = None
         try:
-            connection.settimeout(None if math.isinf(send.timeout_s) else send.timeout_s)
+            patience_s = None if math.isinf(send.timeout_s) else send.timeout_s
+            if connection.gettimeout() != patience_s:
+                connection.settimeout(patience_s)
             received = _exchange(connection, request)
         except TimeoutError:
             raise timed_out(send, self._route.server) from None

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -23,6 +24,19 @@ class Settings:
     timeout_s: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class Threaded:
+    """A client, and threads to call it from: starting one costs more than a call."""
+
+    client: Client
+    pool: ThreadPoolExecutor
+
+    def close(self) -> None:
+        """Calls under way fail."""
+        self.client.close()
+        self.pool.shutdown(wait=False, cancel_futures=True)
+
+
 class Connections:
     """May be pickled, and used after a fork: nothing open is taken along.
 
@@ -31,18 +45,19 @@ class Connections:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._of_processes: dict[int, Client] = {}
+        self._of_processes: dict[int, Threaded] = {}
         self._of_loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncClient]
         self._of_loops = weakref.WeakKeyDictionary()
 
     def __reduce__(self) -> tuple[type["Connections"], tuple[Settings]]:
         return type(self), (self._settings,)
 
-    def for_threads(self) -> Client:
-        """Raises InvalidCall for an address or a key that is none."""
+    def for_threads(self) -> Threaded:
+        """Of this process. Raises InvalidCall for an address or a key that is none."""
         process = os.getpid()
         if process not in self._of_processes:
-            opened = self._open(Client)
+            client = self._open(Client)
+            opened = Threaded(client, ThreadPoolExecutor(self._settings.max_concurrency, "steelyard"))
             if self._of_processes.setdefault(process, opened) is not opened:
                 opened.close()
         return self._of_processes[process]
@@ -56,9 +71,9 @@ class Connections:
 
     def close(self) -> None:
         """Those of this process's threads; the next call opens others."""
-        client = self._of_processes.pop(os.getpid(), None)
-        if client is not None:
-            client.close()
+        threaded = self._of_processes.pop(os.getpid(), None)
+        if threaded is not None:
+            threaded.close()
 
     async def aclose(self) -> None:
         """Those of the running loop; the next call opens others."""

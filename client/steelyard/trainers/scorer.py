@@ -6,7 +6,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Awaitable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import wait
 from typing import Self, cast
 
 from steelyard.client import AsyncClient, Client
@@ -39,7 +39,6 @@ class Scorer:
         timeout_s: float | None = None,
     ) -> None:
         self.options = options or Options()
-        self._max_concurrency = max_concurrency
         self._connections = Connections(Settings(url, api_key, max_concurrency, retry, timeout_s))
         # Under one name, that of the weights of the first answer.
         self._weights: dict[str, str] = {}
@@ -51,16 +50,16 @@ class Scorer:
         the kind of model, InvalidKey, NotAllowed, UnknownModel, UnknownRoute, OtherWeights.
         """
         groups = gather(samples)
-        if not groups:
-            return []
-        client = self._connections.for_threads()
-        with ThreadPoolExecutor(min(self._max_concurrency, len(groups)), "steelyard") as pool:
-            calls = [pool.submit(self._score_group, client, group) for group in groups]
-            try:
-                return _in_order([call.result() for call in calls])
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        threaded = self._connections.for_threads()
+        if len(groups) < 2:
+            return _in_order([self._score_group(threaded.client, group) for group in groups])
+        calls = [threaded.pool.submit(self._score_group, threaded.client, group) for group in groups]
+        try:
+            return _in_order([call.result() for call in calls])
+        finally:
+            for call in calls:
+                call.cancel()
+            wait(calls)
 
     async def ascore(self, samples: Sequence[Sample]) -> list[SampleScore]:
         """The same for the tasks of an event loop."""
