@@ -49,10 +49,11 @@ class Columns:
 
 @dataclass(slots=True)
 class Reading:
-    """Turns records into items; the pictures of the record before are kept, since its neighbours share them."""
+    """Turns records into items; what the record before asked is kept, since its neighbours often ask the same."""
 
     columns: Columns
     _last: tuple[object, tuple[PictureOrId, ...]] = field(default=(None, ()), init=False, repr=False)
+    _prompt: Prompt | None = field(default=None, init=False, repr=False)
 
     def items(self, record: Record) -> list[Item] | Rejected:
         """Every candidate of the record, or why it has none to score."""
@@ -60,13 +61,20 @@ class Reading:
             if isinstance(record.row, BadRecord):
                 raise record.row
             asked, candidates = self._said(record.row)
-            prompt = _prompt(asked, self._pictures(record.row))
+            prompt = self._prompted(asked, self._pictures(record.row))
         except BadRecord as error:
             return Rejected(record.index, record.place, error.status, error.message)
         return [
             Item(record.index, number, record.place, prompt, candidate, _key(prompt, candidate))
             for number, candidate in enumerate(candidates)
         ]
+
+    def _prompted(self, asked: Asked, pictures: tuple[PictureOrId, ...]) -> Prompt:
+        last = self._prompt
+        # Only a text: numbers in messages may be equal and be written otherwise.
+        if last is None or not isinstance(asked, str) or last.asked != asked or last.pictures is not pictures:
+            last = self._prompt = _prompt(asked, pictures)
+        return last
 
     def _said(self, row: Row) -> tuple[Asked, list[Candidate]]:
         columns = self.columns

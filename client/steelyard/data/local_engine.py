@@ -1,5 +1,6 @@
 """Scoring from this process: spans go to the journal in their order, as they are done."""
 
+import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from steelyard.data.journal import Journal
@@ -23,7 +24,8 @@ async def score_again(task: Task, journal: Journal, numbers: Sequence[int]) -> N
 async def _score(task: Task, journal: Journal, records: Iterable[Record], tell: Callable[[int], None]) -> None:
     async with task.asked.client() as client:
         async for scored in score_in_order(cut(records, task.reader()), client, task.scoring, journal):
-            journal.add(scored)
+            # Beside the loop, so that the calls of the spans behind it go on.
+            await asyncio.to_thread(journal.add, scored)
             tell(scored.end)
 
 
