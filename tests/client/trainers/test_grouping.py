@@ -2,12 +2,14 @@
 
 import io
 import random
+from hashlib import sha256
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from steelyard.errors import InvalidPicture
+from steelyard.pictures import Picture
 from steelyard.trainers.grouping import MOST_CANDIDATES, gather
 from steelyard.trainers.picture_sources import listed
 from steelyard.trainers.samples import PictureSource, Sample
@@ -88,3 +90,21 @@ def test_more_candidates_than_a_server_takes_are_several_groups() -> None:
 
 def test_no_samples_are_no_groups() -> None:
     assert gather([]) == []
+
+
+def test_equal_bytes_are_one_picture_with_its_hash() -> None:
+    contents: list[PictureSource] = [
+        b"one",
+        bytearray(b"one"),
+        memoryview(b"one"),
+        Picture("sha256:" + sha256(b"one").hexdigest(), b"one"),
+    ]
+    first, second = gather([Sample(question, [content], "a") for question in "QR" for content in contents])
+    assert isinstance(first.question.pictures[0], Picture)
+    assert first.question.pictures[0] is second.question.pictures[0]
+    assert first.places == ((0, 1, 2, 3),)
+
+
+def test_an_empty_picture_is_left_for_the_call_to_refuse() -> None:
+    (group,) = gather([Sample("Q", [b""], "a"), Sample("Q", [b""], "b")])
+    assert group.question.pictures == (b"",)
