@@ -1,0 +1,198 @@
+"""Overlap of all boxes found and how fitting their confidences are. Reads response and solution.
+
+Both are 0 to 1 in strict mode. Upstream's `iou` is too; its `confidence` may be NaN.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from math import isfinite
+from typing import Any, NamedTuple
+
+from steelyard.rewards.failures import UnusableTruth
+from steelyard.rewards.matching import match
+from steelyard.rewards.maths import equal_anywhere
+from steelyard.rewards.modes import Mode
+from steelyard.rewards.tags import CLOSE, OPEN, first_answer, only_answer, solution_content
+
+Box = Sequence[float]
+_NOTHING = "noobjects"
+# A solution is read once for all the answers to it, unless keeping it would take much memory.
+_KEPT_SOLUTIONS, _KEPT_CHARACTERS = 512, 4096
+_FAILURES = (TypeError, ValueError, KeyError, IndexError, AttributeError, ArithmeticError, RecursionError)
+
+
+class Detection(NamedTuple):
+    """The two rewards."""
+
+    iou: float
+    confidence: float
+
+
+class Pair(NamedTuple):
+    """An answered box: its IoU with the box that it took, 0 for none, and the confidence that was given for it."""
+
+    iou: float
+    confidence: float
+
+
+_ZERO, _FULL = Detection(0.0, 0.0), Detection(1.0, 1.0)
+
+
+def detection_rewards(response: str, truth: str, mode: Mode = "strict", *, maths_first: bool = True) -> Detection:
+    """Upstream gives both in full for equal mathematics before it looks at any box.
+
+    Strict raises UnusableTruth for a solution that is neither a list of proper boxes nor `No Objects`.
+    """
+    if mode == "upstream":
+        return _FULL if maths_first and equal_anywhere(response, truth) else _upstream(response, truth)
+    expected = _kept_solution(truth) if len(truth) <= _KEPT_CHARACTERS else _solution(truth)
+    if expected is None:
+        raise UnusableTruth("the solution is neither a list of boxes with x1 < x2 and y1 < y2 nor No Objects")
+    content = only_answer(response)
+    answers = None if content is None else _proper_answers(content)
+    if answers is None:
+        return _ZERO
+    if not answers or not expected:
+        return _ZERO if answers or expected else _FULL
+    try:
+        pairs = _paired(expected, answers)
+        if not any(pair.iou for pair in pairs):
+            return _ZERO
+        iou, confidence = summed(pairs, len(expected))
+    except ArithmeticError:
+        return _ZERO
+    return Detection(min(1.0, max(0.0, iou)), min(1.0, max(0.0, confidence)))
+
+
+def read_boxes(text: str) -> Any:  # noqa: ANN401
+    """Upstream's extraction: JSON of what the first answer tags hold, an unfinished last box dropped; None for none."""
+    start = text.find(OPEN)
+    if start < 0:
+        return None
+    end = text.find(CLOSE)
+    content = text[start + len(OPEN) : end if end >= 0 else len(text)]
+    if not content.endswith("]"):
+        cut = content.rfind("},")
+        content = (content if cut < 0 else content[:cut]) + "}]"
+    try:
+        return json.loads(content.replace("'", '"'))
+    except (ValueError, RecursionError):
+        return None
+
+
+def pairs_of(truth: Sequence[Mapping[str, Any]], answers: Sequence[Mapping[str, Any]]) -> list[Pair]:
+    """Answers with the box that each takes, best confidence first, equal positions once.
+
+    Raises TypeError, ValueError, KeyError or ArithmeticError for what is no box.
+    """
+    seen: set[tuple[object, ...]] = set()
+    distinct = []
+    for answer in answers:
+        position = tuple(answer["Position"])
+        if position not in seen:
+            seen.add(position)
+            distinct.append(answer)
+    distinct.sort(key=lambda answer: answer["Confidence"], reverse=True)
+    overlaps = match([box["Position"] for box in truth], [answer["Position"] for answer in distinct])
+    return [Pair(iou, answer["Confidence"]) for iou, answer in zip(overlaps, distinct, strict=True)]
+
+
+def summed(pairs: Sequence[Pair], boxes: int) -> Detection:
+    """Both rewards before they are clamped, for so many true boxes."""
+    iou = confidence = 0.0
+    for pair in pairs:
+        iou += pair.iou
+        confidence += pair.confidence if pair.iou else 1 - pair.confidence
+    return Detection(iou / max(boxes, len(pairs)), confidence / len(pairs))
+
+
+def _upstream(response: str, truth: str) -> Detection:
+    content = first_answer(response, across_lines=False)
+    answer = OPEN + (response if content is None else content).strip() + CLOSE
+    answers = read_boxes(answer.replace("[[", "[").replace("]]", "]").replace("\n", ""))
+    try:
+        if answers is None or type(answers[0]) is not dict:
+            return _ZERO
+        expected = read_boxes(truth.strip())
+        iou, confidence = summed(pairs_of(expected, answers), len(expected))
+    except _FAILURES:
+        return _ZERO
+    if iou > 1:
+        iou = 1.0
+    # A NaN passes both comparisons.
+    if confidence > 1:
+        confidence = 1.0
+    if confidence < 0:
+        confidence = 0.0
+    return Detection(iou, confidence)
+
+
+def _paired(expected: Sequence[Box], answers: Mapping[tuple[float, ...], float]) -> list[Pair]:
+    ordered = sorted(answers.items(), key=lambda item: item[1], reverse=True)
+    overlaps = match(expected, [position for position, _ in ordered])
+    return [Pair(iou, confidence) for iou, (_, confidence) in zip(overlaps, ordered, strict=True)]
+
+
+def _proper_answers(content: str) -> dict[tuple[float, ...], float] | None:
+    """Confidence by position, the first of equal positions; None where anything at all is improper."""
+    rows = _listed(content)
+    if rows is None:
+        return None
+    answers: dict[tuple[float, ...], float] = {}
+    for row in rows:
+        position = _proper_position(row)
+        if position is None:
+            return None
+        confidence = row.get("Confidence")
+        if not (type(confidence) in (int, float) and 0 <= confidence <= 1):
+            return None
+        answers.setdefault(position, confidence)
+    return answers
+
+
+def _solution(truth: str) -> tuple[tuple[float, ...], ...] | None:
+    """The true boxes, whatever their confidences; None where they are unusable."""
+    content = solution_content(truth)
+    rows = None if content is None else _listed(content)
+    if rows is None:
+        return None
+    boxes = []
+    for row in rows:
+        position = _proper_position(row)
+        if position is None:
+            return None
+        boxes.append(position)
+    return tuple(boxes)
+
+
+_kept_solution = lru_cache(_KEPT_SOLUTIONS)(_solution)
+
+
+def _listed(content: str) -> list[Any] | None:
+    """The JSON list that the text is, single quotes for double ones allowed; `No Objects` is the empty one."""
+    if content[:1] != "[":
+        return [] if content.replace(" ", "").replace("_", "").lower() == _NOTHING else None
+    try:
+        rows = json.loads(content.replace("'", '"'))
+    except (ValueError, RecursionError):
+        return None
+    return rows if isinstance(rows, list) else None
+
+
+def _proper_position(row: object) -> tuple[float, ...] | None:
+    """Four finite numbers with x1 < x2 and y1 < y2."""
+    position = row.get("Position") if type(row) is dict else None
+    if type(position) is not list or len(position) != 4:
+        return None
+    for number in position:
+        if type(number) is not int and type(number) is not float:
+            return None
+    x1, y1, x2, y2 = position
+    try:
+        # A sum of finite numbers may overflow, so each is looked at.
+        if not (x1 < x2 and y1 < y2 and isfinite(x1) and isfinite(y1) and isfinite(x2) and isfinite(y2)):
+            return None
+    except OverflowError:
+        return None
+    return x1, y1, x2, y2
