@@ -17,13 +17,13 @@ class Item(msgspec.Struct, array_like=True, frozen=True, gc=False):
     place: int
     id: str | None
     response: str
-    truth: str
+    truth: str | None
     served: dict[str, float] | None
 
     @property
     def characters(self) -> int:
         """How much there is to read."""
-        return len(self.response) + len(self.truth)
+        return len(self.response) + len(self.truth or "")
 
 
 class Turn(msgspec.Struct, array_like=True, frozen=True):
@@ -65,7 +65,7 @@ class Verified(msgspec.Struct, frozen=True):
     id: str | None
     status: str
     reward: float | None = None
-    parts: Mapping[str, float | None] = {}
+    parts: Mapping[str, float] = {}
     retryable: bool | None = None
     detail: str | None = None
 

@@ -36,11 +36,15 @@ log = logging.getLogger(__name__)
 _SPECIFICATIONS_KEPT = 64
 _STATM = Path("/proc/self/statm")
 
-Evaluate = Callable[[str, str, Served | None], tuple[float, Mapping[str, float | None]]]
+Evaluate = Callable[[str, str | None, Served | None], tuple[float, Mapping[str, float]]]
 
 
-class Unusable(Exception):
-    """The solution itself cannot be used, so that no response can be weighed against it."""
+class NoReward(Exception):
+    """There is no number for an item: the status says in a word why."""
+
+    def __init__(self, status: str, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
 
 
 class Evaluation(Protocol):
@@ -51,7 +55,7 @@ class Evaluation(Protocol):
         ...
 
     def evaluator(self, specification: bytes) -> Evaluate:
-        """Total and parts of a response, its truth and what served models gave it. What it returns raises Unusable."""
+        """Total and parts of a response, its truth and what served models gave it. What it returns raises NoReward."""
         ...
 
 
@@ -104,15 +108,15 @@ def _evaluated(evaluate: Evaluate, item: Item) -> Result:
     """Raises MemoryError."""
     try:
         total, parts = evaluate(item.response, item.truth, item.served)
-    except Unusable as error:
-        return unverified(item, "refused", str(error))
+    except NoReward as failure:
+        return unverified(item, failure.status, str(failure))
     except MemoryError:
         raise
     except Exception as error:
         log.exception("the evaluation of an item failed")
         return unverified(item, "failed", f"its evaluation failed: {type(error).__name__}")
-    if not (math.isfinite(total) and all(part is None or math.isfinite(part) for part in parts.values())):
-        odd = next((name for name, part in parts.items() if part is not None and not math.isfinite(part)), "the total")
+    if not (math.isfinite(total) and all(map(math.isfinite, parts.values()))):
+        odd = next((name for name, part in parts.items() if not math.isfinite(part)), "the total")
         return unverified(item, "failed", f"{odd}: a number that is not finite")
     return result_of(Verified(item.place, item.id, "ok", total, parts))
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 
 from service.verify.frames import Served
-from service.verify.worker import Evaluate, Unusable
+from service.verify.worker import Evaluate, NoReward
 
 PRELOADED: list[bool] = []
 
@@ -19,11 +19,11 @@ def evaluator(specification: bytes) -> Evaluate:
     return _evaluate
 
 
-def _evaluate(response: str, truth: str, served: Served | None) -> tuple[float, Mapping[str, float | None]]:
+def _evaluate(response: str, truth: str | None, served: Served | None) -> tuple[float, Mapping[str, float]]:
     word, _, rest = response.partition(" ")
     match word:
         case "refuse":
-            raise Unusable("the solution is unusable")
+            raise NoReward("refused", "the solution is unusable")
         case "raise":
             raise KeyError(rest)
         case "hang":
