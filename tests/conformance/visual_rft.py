@@ -60,7 +60,8 @@ def reward(kind: str, given: Case, mode: Mode, *, maths_first: bool = True) -> d
     if kind == "format":
         return {"reward": format_reward(response, mode)}
     if kind == "detection":
-        return detection_rewards(response, given["solution"], mode, maths_first=maths_first)._asdict()
+        found = detection_rewards(response, given["solution"], mode, maths_first=maths_first)
+        return {"iou": found.iou, "confidence": found.confidence}
     accuracy = grounding_reward if kind == "grounding" else classification_reward
     return {"reward": accuracy(response, given["solution"], mode, maths_first=maths_first)}
 

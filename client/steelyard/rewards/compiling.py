@@ -5,7 +5,7 @@ from functools import partial
 from math import isfinite
 
 from steelyard.rewards.classification import classification_reward
-from steelyard.rewards.detection import detection_rewards
+from steelyard.rewards.detection import Detection, detection_rewards
 from steelyard.rewards.evaluation import Compiled, Part, Reading, Settle
 from steelyard.rewards.failures import NotFinite, ScoreMissing, UnusableTruth
 from steelyard.rewards.grounding import grounding_reward
@@ -14,15 +14,16 @@ from steelyard.rewards.modes import Mode
 from steelyard.rewards.multiple_choice import multiple_choice_reward
 from steelyard.rewards.tag_format import format_reward
 from steelyard.rewards.terms import (
-    ConfidenceTerm,
     FormatTerm,
-    IoUTerm,
     MathsTerm,
     MultipleChoiceTerm,
     ServedTerm,
     Term,
     name_of,
 )
+
+# Read off one pass over the boxes.
+_PLACES = {name: Detection._fields.index(name) for name in Detection._fields}
 
 
 def compiled(terms: Sequence[Term], mode: Mode, settle: Sequence[Settle], *, maths_first: bool) -> Compiled:
@@ -31,13 +32,13 @@ def compiled(terms: Sequence[Term], mode: Mode, settle: Sequence[Settle], *, mat
     parts: list[Part] = []
     detection: int | None = None
     for term in terms:
-        place = 1 if isinstance(term, ConfidenceTerm) else 0
-        if isinstance(term, IoUTerm | ConfidenceTerm) and detection is not None:
+        place = _PLACES.get(term.kind)
+        if place is not None and detection is not None:
             parts.append(Part(name_of(term), term.weight, detection, place))
             continue
-        if isinstance(term, IoUTerm | ConfidenceTerm):
+        if place is not None:
             detection = len(readings)
-        parts.append(Part(name_of(term), term.weight, len(readings), place))
+        parts.append(Part(name_of(term), term.weight, len(readings), place or 0))
         readings.append(_reading(term, mode, maths_first=maths_first))
     return Compiled(tuple(readings), tuple(parts), tuple(settle))
 
@@ -47,7 +48,7 @@ def _reading(term: Term, mode: Mode, *, maths_first: bool) -> Reading:
         return lambda response, truth, served: (format_reward(response, mode),)
     if isinstance(term, ServedTerm):
         return partial(_served, term)
-    if isinstance(term, IoUTerm | ConfidenceTerm):
+    if term.kind in _PLACES:
         detect = partial(detection_rewards, mode=mode, maths_first=maths_first)
         return lambda response, truth, served: detect(response, _given(truth))
     if isinstance(term, MathsTerm):

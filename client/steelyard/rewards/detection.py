@@ -1,6 +1,6 @@
 """Overlap of all boxes found and how fitting their confidences are. Reads response and solution.
 
-Both are 0 to 1 in strict mode. Upstream's `iou` is too; its `confidence` may be NaN.
+All are 0 to 1 in strict mode. Upstream's `iou` is too; its `confidence` may be NaN.
 """
 
 import json
@@ -23,10 +23,16 @@ _FAILURES = (TypeError, ValueError, KeyError, IndexError, AttributeError, Arithm
 
 
 class Detection(NamedTuple):
-    """The two rewards."""
+    """The paper's two rewards, and one in place of the second that pays for no box that is wrong.
+
+    `confidence` is a mean over the answer's boxes: each wrong one that is given with confidence 0 raises it.
+    `calibration` adds 1 - (1 - c)² for a box that is matched and takes c² off for one that is not, over the number of
+    true or of answered boxes, whichever is greater: a wrong box earns nothing, and honest confidences earn the most.
+    """
 
     iou: float
     confidence: float
+    calibration: float
 
 
 class Pair(NamedTuple):
@@ -36,16 +42,17 @@ class Pair(NamedTuple):
     confidence: float
 
 
-_ZERO, _FULL = Detection(0.0, 0.0), Detection(1.0, 1.0)
+_ZERO, _FULL = Detection(0.0, 0.0, 0.0), Detection(1.0, 1.0, 1.0)
+_UPSTREAM_FULL = Detection(1.0, 1.0, 0.0)
 
 
 def detection_rewards(response: str, truth: str, mode: Mode = "strict", *, maths_first: bool = True) -> Detection:
-    """Upstream gives both in full for equal mathematics before it looks at any box.
+    """Upstream has no `calibration`. It gives both others in full for equal mathematics before it looks at any box.
 
     Strict raises UnusableTruth for a solution that is neither a list of proper boxes nor `No Objects`.
     """
     if mode == "upstream":
-        return _FULL if maths_first and equal_anywhere(response, truth) else _upstream(response, truth)
+        return _UPSTREAM_FULL if maths_first and equal_anywhere(response, truth) else _upstream(response, truth)
     expected = _kept_solution(truth) if len(truth) <= _KEPT_CHARACTERS else _solution(truth)
     if expected is None:
         raise UnusableTruth("the solution is neither a list of boxes with x1 < x2 and y1 < y2 nor No Objects")
@@ -59,10 +66,11 @@ def detection_rewards(response: str, truth: str, mode: Mode = "strict", *, maths
         pairs = _paired(expected, answers)
         if not any(pair.iou for pair in pairs):
             return _ZERO
-        iou, confidence = summed(pairs, len(expected))
+        found = summed(pairs, len(expected))
     except ArithmeticError:
         return _ZERO
-    return Detection(min(1.0, max(0.0, iou)), min(1.0, max(0.0, confidence)))
+    iou, confidence, calibration = found
+    return Detection(min(1.0, iou), min(1.0, confidence), min(1.0, max(0.0, calibration)))
 
 
 def read_boxes(text: str) -> Any:  # noqa: ANN401
@@ -99,12 +107,18 @@ def pairs_of(truth: Sequence[Mapping[str, Any]], answers: Sequence[Mapping[str, 
 
 
 def summed(pairs: Sequence[Pair], boxes: int) -> Detection:
-    """Both rewards before they are clamped, for so many true boxes."""
-    iou = confidence = 0.0
-    for pair in pairs:
-        iou += pair.iou
-        confidence += pair.confidence if pair.iou else 1 - pair.confidence
-    return Detection(iou / max(boxes, len(pairs)), confidence / len(pairs))
+    """The rewards before they are clamped, for so many true boxes."""
+    iou = confidence = calibration = 0.0
+    for overlap, claimed in pairs:
+        if overlap:
+            iou += overlap
+            confidence += claimed
+            calibration += claimed * (2 - claimed)
+        else:
+            confidence += 1 - claimed
+            calibration -= claimed * claimed
+    most = max(boxes, len(pairs))
+    return Detection(iou / most, confidence / len(pairs), calibration / most)
 
 
 def _upstream(response: str, truth: str) -> Detection:
@@ -115,7 +129,7 @@ def _upstream(response: str, truth: str) -> Detection:
         if answers is None or type(answers[0]) is not dict:
             return _ZERO
         expected = read_boxes(truth.strip())
-        iou, confidence = summed(pairs_of(expected, answers), len(expected))
+        iou, confidence, _ = summed(pairs_of(expected, answers), len(expected))
     except _FAILURES:
         return _ZERO
     if iou > 1:
@@ -125,7 +139,7 @@ def _upstream(response: str, truth: str) -> Detection:
         confidence = 1.0
     if confidence < 0:
         confidence = 0.0
-    return Detection(iou, confidence)
+    return Detection(iou, confidence, 0.0)
 
 
 def _paired(expected: Sequence[Box], answers: Mapping[tuple[float, ...], float]) -> list[Pair]:

@@ -4,7 +4,7 @@ import re
 
 from pydantic_core import PydanticCustomError
 
-KINDS = ("iou", "confidence", "grounding", "classification", "maths", "multiple_choice", "format")
+KINDS = ("iou", "confidence", "calibration", "grounding", "classification", "maths", "multiple_choice", "format")
 _MOST_CHARACTERS = 4_096
 _WORD = re.compile(r"\s*(?:([0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]{1,3})?|\.[0-9]+)|([A-Za-z_]+)|(\S))")
 _SERVED = re.compile(r"\s*\(\s*([^()]+?)\s*\)")

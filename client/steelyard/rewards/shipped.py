@@ -7,7 +7,7 @@ from steelyard.rewards.modes import Mode
 from steelyard.rewards.specification import Specification
 
 _RECIPES: Mapping[str, str] = {
-    "detection": "iou + confidence + format",
+    "detection": "iou + calibration + format",
     "classification": "classification + format",
     "grounding": "grounding + format",
     "maths": "maths + format",
@@ -15,9 +15,9 @@ _RECIPES: Mapping[str, str] = {
 }
 _MODES: tuple[Mode, ...] = ("strict", "upstream")
 _SUFFIX = {"strict": "", "upstream": "-upstream"}
-# `detection` is strict, `detection-upstream` is the paper's.
+# `detection` is strict, `detection-upstream` is the paper's, with `confidence` for `calibration`.
 SHIPPED: Mapping[str, Specification] = {
-    name + _SUFFIX[mode]: Specification.model_validate({"terms": recipe, "mode": mode})
+    name + _SUFFIX[mode]: Specification.model_validate({"terms": recipe}).in_mode(mode)
     for mode in _MODES
     for name, recipe in _RECIPES.items()
 }

@@ -14,7 +14,7 @@ from steelyard.rewards.evaluation import Compiled, Evaluation
 from steelyard.rewards.expression import read_expression
 from steelyard.rewards.modes import Mode
 from steelyard.rewards.settling import Clip, Gate, LengthCap
-from steelyard.rewards.terms import Bounds, Piece, ServedTerm, Term, name_of
+from steelyard.rewards.terms import Bounds, CalibrationTerm, ConfidenceTerm, Piece, ServedTerm, Term, name_of
 
 _MOST = 32
 
@@ -45,6 +45,14 @@ class Specification(Piece):
             if first.setdefault(name_of(term), index) != index:
                 raise ValueError(f"{index}.name: {name_of(term)!r} is the name of term {first[name_of(term)]} already")
         return terms
+
+    @field_validator("mode")
+    @classmethod
+    def _has_all(cls, mode: Mode, info: ValidationInfo) -> Mode:
+        for index, term in enumerate(info.data.get("terms", ())):
+            if mode == "upstream" and isinstance(term, CalibrationTerm):
+                raise ValueError(f"upstream has no calibration, which is term {index}")
+        return mode
 
     @field_validator("gates")
     @classmethod
@@ -93,6 +101,17 @@ class Specification(Piece):
             most = inf if self.clip.high is None else self.clip.high
             low, high = min(max(low, least), most), min(max(high, least), most)
         return low, high
+
+    def in_mode(self, mode: Mode) -> "Specification":
+        """The same in another mode: upstream has `confidence` where strict may have `calibration`."""
+        taken = {"confidence", *(gate.term for gate in self.gates)} & {*self.names}
+        terms = [
+            ConfidenceTerm(weight=term.weight, name=name_of(term) if taken else term.name)
+            if mode == "upstream" and isinstance(term, CalibrationTerm)
+            else term
+            for term in self.terms
+        ]
+        return Specification.model_validate({**dict(self), "terms": terms, "mode": mode})
 
     def compile(self) -> Compiled:
         """The same, prepared for many calls: `compile()(response, truth, served)` is `evaluate` of these."""

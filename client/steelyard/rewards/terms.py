@@ -43,6 +43,12 @@ class ConfidenceTerm(WeightedTerm):
     kind: Literal["confidence"] = "confidence"
 
 
+class CalibrationTerm(WeightedTerm):
+    """Detection: `confidence` without a premium on wrong boxes. Reads response and truth. 0..1; strict mode alone."""
+
+    kind: Literal["calibration"] = "calibration"
+
+
 class GroundingTerm(WeightedTerm):
     """Grounding: generalised IoU of one box, plus 1. Reads response and truth. 0..2; unbounded upstream."""
 
@@ -98,6 +104,7 @@ class ServedTerm(WeightedTerm):
 Term = Annotated[
     IoUTerm
     | ConfidenceTerm
+    | CalibrationTerm
     | GroundingTerm
     | ClassificationTerm
     | MathsTerm
