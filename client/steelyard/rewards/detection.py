@@ -89,6 +89,11 @@ def read_boxes(text: str) -> Any:  # noqa: ANN401
         return None
 
 
+def is_proper(content: str) -> bool:
+    """Whether strict mode reads the answer's content as boxes or as none, right or wrong."""
+    return _proper_answers(content.strip()) is not None
+
+
 def pairs_of(truth: Sequence[Mapping[str, Any]], answers: Sequence[Mapping[str, Any]]) -> list[Pair]:
     """Answers with the box that each takes, best confidence first, equal positions once.
 
