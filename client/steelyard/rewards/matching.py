@@ -37,11 +37,11 @@ def match(truth: Boxes, answers: Boxes) -> list[float]:
 
 def match_plainly(truth: Boxes, answers: Boxes) -> list[float]:
     """The definition."""
-    left = dict(enumerate(truth))
+    left = list(truth)
     found: list[float] = []
     for answer in answers:
         best, place = 0.0, -1
-        for index, box in left.items():
+        for index, box in enumerate(left):
             overlap = intersection_over_union(box, answer)
             if overlap > best:
                 best, place = overlap, index
