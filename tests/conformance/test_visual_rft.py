@@ -36,4 +36,6 @@ def test_the_installed_versions_answer_is_the_expected_one() -> None:
         "expected_by_math_verify": {version("math-verify"): {"reward": 1.0}},
     }
     assert visual_rft.upstream_expected(case) == {"reward": 1.0}
-    assert visual_rft.upstream_expected({**case, "expected_by_math_verify": {"0.0.1": 3}}) == {"reward": 0.0}
+    assert visual_rft.upstream_expected({**case, "expected_by_math_verify": {"0.0.1": {"reward": 0.5}}}) == {
+        "reward": 0.0
+    }
