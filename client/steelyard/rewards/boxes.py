@@ -10,9 +10,9 @@ def intersection_over_union(truth: Sequence[float], answer: Sequence[float]) -> 
     """
     ax1, ay1, ax2, ay2 = truth
     bx1, by1, bx2, by2 = answer
-    # By min() and max(), whose answer with a NaN depends on the order, as upstream's does.
-    x1, y1 = max(ax1, bx1), max(ay1, by1)
-    x2, y2 = min(ax2, bx2), min(ay2, by2)
+    # What max() and min() give for this order, also with a NaN, at a third of their time.
+    x1, y1 = bx1 if bx1 > ax1 else ax1, by1 if by1 > ay1 else ay1
+    x2, y2 = bx2 if bx2 < ax2 else ax2, by2 if by2 < ay2 else ay2
     if x2 <= x1 or y2 <= y1:
         return 0.0
     common = (x2 - x1) * (y2 - y1)

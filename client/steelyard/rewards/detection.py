@@ -6,7 +6,8 @@ All are 0 to 1 in strict mode. Upstream's `iou` is too; its `confidence` may be 
 import json
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from math import isfinite
+from operator import itemgetter
+from sys import float_info
 from typing import Any, NamedTuple
 
 from steelyard.rewards.failures import UnusableTruth
@@ -17,6 +18,9 @@ from steelyard.rewards.tags import CLOSE, OPEN, first_answer, only_answer, solut
 
 Box = Sequence[float]
 _NOTHING = "noobjects"
+_MOST = float_info.max
+_CONFIDENCE = itemgetter(1)
+_scan = json.JSONDecoder().raw_decode
 # A solution is read once for all the answers to it, unless keeping it would take much memory.
 _KEPT_SOLUTIONS, _KEPT_CHARACTERS = 512, 4096
 _FAILURES = (TypeError, ValueError, KeyError, IndexError, AttributeError, ArithmeticError, RecursionError)
@@ -63,10 +67,11 @@ def detection_rewards(response: str, truth: str, mode: Mode = "strict", *, maths
     if not answers or not expected:
         return _ZERO if answers or expected else _FULL
     try:
-        pairs = _paired(expected, answers)
-        if not any(pair.iou for pair in pairs):
+        ordered = sorted(answers.items(), key=_CONFIDENCE, reverse=True) if len(answers) > 1 else list(answers.items())
+        overlaps = match(expected, [position for position, _ in ordered])
+        if not any(overlaps):
             return _ZERO
-        found = summed(pairs, len(expected))
+        found = _summed(overlaps, [confidence for _, confidence in ordered], len(expected))
     except ArithmeticError:
         return _ZERO
     iou, confidence, calibration = found
@@ -89,6 +94,11 @@ def read_boxes(text: str) -> Any:  # noqa: ANN401
         return None
 
 
+def is_proper(content: str) -> bool:
+    """Whether strict mode reads the answer's content as boxes or as none, right or wrong."""
+    return _proper_answers(content.strip()) is not None
+
+
 def pairs_of(truth: Sequence[Mapping[str, Any]], answers: Sequence[Mapping[str, Any]]) -> list[Pair]:
     """Answers with the box that each takes, best confidence first, equal positions once.
 
@@ -108,8 +118,12 @@ def pairs_of(truth: Sequence[Mapping[str, Any]], answers: Sequence[Mapping[str, 
 
 def summed(pairs: Sequence[Pair], boxes: int) -> Detection:
     """The rewards before they are clamped, for so many true boxes."""
+    return _summed([pair.iou for pair in pairs], [pair.confidence for pair in pairs], boxes)
+
+
+def _summed(overlaps: Sequence[float], confidences: Sequence[float], boxes: int) -> Detection:
     iou = confidence = calibration = 0.0
-    for overlap, claimed in pairs:
+    for overlap, claimed in zip(overlaps, confidences, strict=True):
         if overlap:
             iou += overlap
             confidence += claimed
@@ -117,8 +131,8 @@ def summed(pairs: Sequence[Pair], boxes: int) -> Detection:
         else:
             confidence += 1 - claimed
             calibration -= claimed * claimed
-    most = max(boxes, len(pairs))
-    return Detection(iou / most, confidence / len(pairs), calibration / most)
+    most = max(boxes, len(overlaps))
+    return Detection(iou / most, confidence / len(overlaps), calibration / most)
 
 
 def _upstream(response: str, truth: str) -> Detection:
@@ -140,12 +154,6 @@ def _upstream(response: str, truth: str) -> Detection:
     if confidence < 0:
         confidence = 0.0
     return Detection(iou, confidence, 0.0)
-
-
-def _paired(expected: Sequence[Box], answers: Mapping[tuple[float, ...], float]) -> list[Pair]:
-    ordered = sorted(answers.items(), key=lambda item: item[1], reverse=True)
-    overlaps = match(expected, [position for position, _ in ordered])
-    return [Pair(iou, confidence) for iou, (_, confidence) in zip(overlaps, ordered, strict=True)]
 
 
 def _proper_answers(content: str) -> dict[tuple[float, ...], float] | None:
@@ -187,11 +195,13 @@ def _listed(content: str) -> list[Any] | None:
     """The JSON list that the text is, single quotes for double ones allowed; `No Objects` is the empty one."""
     if content[:1] != "[":
         return [] if content.replace(" ", "").replace("_", "").lower() == _NOTHING else None
+    text = content.replace("'", '"')
     try:
-        rows = json.loads(content.replace("'", '"'))
+        # The content is stripped: what json.loads looks for around a value is not there.
+        rows, end = _scan(text, 0)
     except (ValueError, RecursionError):
         return None
-    return rows if isinstance(rows, list) else None
+    return rows if end == len(text) else None
 
 
 def _proper_position(row: object) -> tuple[float, ...] | None:
@@ -203,10 +213,7 @@ def _proper_position(row: object) -> tuple[float, ...] | None:
         if type(number) is not int and type(number) is not float:
             return None
     x1, y1, x2, y2 = position
-    try:
-        # A sum of finite numbers may overflow, so each is looked at.
-        if not (x1 < x2 and y1 < y2 and isfinite(x1) and isfinite(y1) and isfinite(x2) and isfinite(y2)):
-            return None
-    except OverflowError:
-        return None
-    return x1, y1, x2, y2
+    # Integers beyond floats fail these too, and so does a NaN.
+    if -_MOST <= x1 < x2 <= _MOST and -_MOST <= y1 < y2 <= _MOST:
+        return x1, y1, x2, y2
+    return None

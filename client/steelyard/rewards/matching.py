@@ -37,11 +37,11 @@ def match(truth: Boxes, answers: Boxes) -> list[float]:
 
 def match_plainly(truth: Boxes, answers: Boxes) -> list[float]:
     """The definition."""
-    left = dict(enumerate(truth))
+    left = list(truth)
     found: list[float] = []
     for answer in answers:
         best, place = 0.0, -1
-        for index, box in left.items():
+        for index, box in enumerate(left):
             overlap = intersection_over_union(box, answer)
             if overlap > best:
                 best, place = overlap, index
@@ -61,8 +61,8 @@ def _match_many(truth: Boxes, answers: Boxes) -> list[float] | None:
         return None
     if not (_is_plain(truth) and _is_plain(answers)):
         return None
-    left = np.array(truth, np.float64).T
-    answered = np.array(answers, np.float64).T
+    left = np.array(truth, np.float64).reshape(-1, 4).T
+    answered = np.array(answers, np.float64).reshape(-1, 4).T
     found: list[float] = []
     while len(found) < len(answers):
         if not left.shape[1]:

@@ -102,6 +102,12 @@ class Specification(Piece):
             low, high = min(max(low, least), most), min(max(high, least), most)
         return low, high
 
+    def __copy__(self) -> "Specification":
+        """Compiled anew: a copy may be changed."""
+        copied = super().__copy__()
+        copied._compiled = None
+        return copied
+
     def in_mode(self, mode: Mode) -> "Specification":
         """The same in another mode: upstream has `confidence` where strict may have `calibration`."""
         taken = {"confidence", *(gate.term for gate in self.gates)} & {*self.names}
