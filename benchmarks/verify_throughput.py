@@ -1,7 +1,7 @@
 """Items a second through `POST /verify`, over HTTP, in batches of 256.
 
-`python -m benchmarks.verify_throughput [--seconds 5] [--connections 4] [--workers 1]`: a real gateway process, whose engine
-is a stub that nobody asks; several kept-alive connections that send one batch after the other, prepared before.
+`python -m benchmarks.verify_throughput [--seconds 5] [--connections 4] [--workers 1]`: a real gateway process,
+whose engine is a stub; several kept-alive connections that send one batch after the other, prepared before.
 Detection: a thought of 200 characters, one to five boxes against as many. Mathematics, apart: short formulas.
 """
 

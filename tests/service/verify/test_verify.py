@@ -10,12 +10,13 @@ import httpx2
 import pytest
 
 from steelyard import AsyncClient, Client, errors
-from steelyard.rewards import Specification
+from steelyard.rewards import SHIPPED, Specification
 from steelyard.verify_schema import VerifiedItem, VerifyItem, VerifyResponse
 from tests.service.running import Running, refused, running, starting
 
 TRUTH = "<answer>[{'Position': [100, 100, 300, 300], 'Confidence': 1}]</answer>"
 GOOD = "<think>a cat</think><answer>[{'Position': [100, 100, 300, 300], 'Confidence': 0.75}]</answer>"
+REWARD = SHIPPED["detection"].evaluate(GOOD, TRUTH).total
 HALF = "<think>a cat</think><answer>[{'Position': [100, 100, 300, 250], 'Confidence': 0.5}]</answer>"
 
 
@@ -36,7 +37,7 @@ def test_a_batch_gets_the_rewards_that_the_client_computes(api: httpx2.Client) -
     items = [item(GOOD), item(HALF), item("nonsense"), item(GOOD, "no boxes", id="mine")]
     answer = verified(post(api, *items, id="a batch"))
     assert (answer.id, answer.object) == ("a batch", "verification")
-    here = Specification(terms="iou + confidence + format")
+    here = SHIPPED["detection"]
     for result, sent in zip(answer.results[:3], items, strict=False):
         expected = here.evaluate(sent["response"], sent["truth"])
         assert (result.status, result.reward, result.parts) == ("ok", expected.total, expected.parts)
@@ -147,7 +148,9 @@ def test_concurrent_callers_get_their_own_results(server: Running) -> None:
         items = [item(GOOD if place % 2 else "", id=f"{caller}-{place}") for place in range(200)]
         with server.client() as client:
             answer = verified(post(client, *items))
-        assert [result.reward for result in answer.results] == [0.0 if place % 2 == 0 else 2.75 for place in range(200)]
+        assert [result.reward for result in answer.results] == [
+            0.0 if place % 2 == 0 else REWARD for place in range(200)
+        ]
         return [result.id for result in answer.results]
 
     with ThreadPoolExecutor(8) as pool:
@@ -191,14 +194,14 @@ def test_a_key_is_asked_for_and_no_model_is_needed(guarded: Running) -> None:
         refused(post(stranger, item(GOOD)), 401, "invalid_key")
     with guarded.client(headers={"authorization": "Bearer secret"}) as client:
         assert client.get("/health/ready").status_code == 503
-        assert verified(post(client, item(GOOD))).results[0].reward == 2.75
+        assert verified(post(client, item(GOOD))).results[0].reward == REWARD
         refused(post(client, item("x" * 5000)), 413, "body_too_large")
 
 
 def test_the_client_verifies(server: Running) -> None:
     with Client(server.url) as client:
         answer = client.verify("detection", [(GOOD, TRUTH), {"response": "", "truth": TRUTH, "id": "b"}])
-        assert [(result.id, result.reward) for result in answer.results] == [(None, 2.75), ("b", 0.0)]
+        assert [(result.id, result.reward) for result in answer.results] == [(None, REWARD), ("b", 0.0)]
         own = client.verify(Specification(terms="2 * iou"), [VerifyItem(response=GOOD, truth=TRUTH)] * 300)
         assert [result.reward for result in own.results] == [2.0] * 300
         with pytest.raises(errors.InvalidRequest, match="nothing of the kind"):
@@ -220,4 +223,4 @@ async def test_the_asynchronous_client_verifies(server: Running) -> None:
 def test_two_workers_share_a_batch() -> None:
     with running("--verify-workers", "2") as server, server.client() as client:
         answer = verified(post(client, *[item(GOOD)] * 1000))
-        assert [result.reward for result in answer.results] == [2.75] * 1000
+        assert [result.reward for result in answer.results] == [REWARD] * 1000
