@@ -63,6 +63,9 @@ class Caller:
         fields = {"specification": items[0].specification, "items": sent, "time_limit_ms": self._limit_ms}
         return self.send(json.dumps(fields | {"deadline_ms": 600_000}).encode())
 
+    def close(self) -> None:
+        self._connection.close()
+
     def send(self, body: bytes) -> tuple[int, bytes, float]:
         started = time.perf_counter()
         self._connection.request("POST", "/verify", body, {"content-type": "application/json"})
@@ -73,7 +76,15 @@ class Caller:
 
 def fuzz(url: str, items: Sequence[HostileItem], limit_ms: int, *, together: bool = True) -> Findings:
     """Send them all."""
-    caller, findings = Caller(url, limit_ms), Findings()
+    findings = Findings()
+    with closing(Caller(url, limit_ms)) as caller:
+        _send_all(caller, items, limit_ms, findings, together=together)
+    return findings
+
+
+def _send_all(
+    caller: Caller, items: Sequence[HostileItem], limit_ms: int, findings: Findings, *, together: bool
+) -> None:
     # Workers, and the mathematics that they import once, are there before anything is timed.
     for name in ("detection", "maths"):
         caller.ask([HostileItem(name, "<answer>1</answer>", "1")])
@@ -84,7 +95,6 @@ def fuzz(url: str, items: Sequence[HostileItem], limit_ms: int, *, together: boo
     alone = [_alone(caller, item, limit_ms, findings) for item in items]
     if together:
         _together(caller, items, alone, findings)
-    return findings
 
 
 def _alone(caller: Caller, item: HostileItem, limit_ms: int, findings: Findings) -> Mapping[str, object] | None:

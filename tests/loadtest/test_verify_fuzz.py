@@ -63,13 +63,13 @@ def test_a_server_that_breaks_is_found_out() -> None:
 @contextmanager
 def lying(status: str, reward: float | None, http_status: int = 200) -> Iterator[str]:
     """A server that gives every item this result."""
-    parts = {name: 0.5 for name in ("iou", "calibration", "confidence", "format", "grounding", "classification")}
+    parts = dict.fromkeys(("iou", "calibration", "confidence", "format", "grounding", "classification"), 0.5)
     result = {"status": status, "reward": reward, "parts": parts | {"maths": 0.5, "multiple_choice": 0.5}}
 
     class Liar(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def do_POST(self) -> None:  # noqa: N802
+        def do_POST(self) -> None:
             items = json.loads(self.rfile.read(int(self.headers["content-length"])))["items"]
             content = json.dumps({"results": [result] * len(items)}).encode()
             self.send_response(http_status)
