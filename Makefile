@@ -6,6 +6,7 @@
 # HOST PORT      where it listens.
 # REQUESTS       how many `make check-hostile` fires.
 # GROUPS FAULTS  how many `make check-chaos` sends and injects.
+# ITEMS          how many `make check-verify` sends.
 # RAY            where `make check-ray` makes its environment.
 # GPU_PYTHON     what `make gpu-check` runs: any Python that has torch and Triton.
 # TRAINED STATE SEED  where `make train-demo` puts its checkpoints and what it resumes from, and its seed.
@@ -18,6 +19,7 @@ WORKERS ?= 2
 REQUESTS ?= 5000
 GROUPS ?= 10000
 FAULTS ?= 100
+ITEMS ?= 10000
 RAY ?= .ray
 GPU_PYTHON ?= $(VENV)/bin/python
 TRAINED ?= demo
@@ -37,7 +39,7 @@ INSTALL = $(UV) pip install --quiet --python $(VENV)/bin/python
 COMPILE = $(UV) pip compile --quiet --generate-hashes --no-header --python-version 3.11 --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test check check-kernels gpu-check check-hostile check-load check-chaos check-trainers check-ray check-clients lint types imports bench train-demo judge-demo pictures lock clean
+.PHONY: help install serve test check check-kernels gpu-check check-hostile check-load check-verify check-chaos check-trainers check-ray check-clients lint types imports bench train-demo judge-demo pictures lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -65,6 +67,10 @@ check-hostile: $(VENV)/.dev ## fire REQUESTS=5000 random requests at a server; c
 
 check-load: $(VENV)/.dev ## ten times a server's capacity for a minute: statuses, online p99, memory, recovery
 	@$(RUN) -m loadtest.overload $(ARGS)
+
+check-verify: $(VENV)/.dev ## ITEMS=10000 hostile texts at POST /verify: errors, times, ranges; then its speed
+	@OMP_NUM_THREADS=1 $(RUN) -m loadtest.verify_fuzz --items $(ITEMS) $(ARGS)
+	@OMP_NUM_THREADS=1 $(RUN) -m benchmarks.verify_throughput
 
 check-chaos: $(VENV)/.dev ## GROUPS=10000 through a fleet while FAULTS=100 fall: lost, duplicated, wrong
 	@OMP_NUM_THREADS=1 $(RUN) -m loadtest.chaos --groups $(GROUPS) --faults $(FAULTS) $(ARGS)
@@ -97,6 +103,7 @@ bench: $(VENV)/.dev ## the benchmarks: the engine's into benchmarks/results, the
 	$(RUN) -m benchmarks.service_throughput
 	$(RUN) -m benchmarks.engine_memory
 	$(RUN) -m benchmarks.service_overhead
+	$(RUN) -m benchmarks.verify_throughput
 	$(RUN) -m benchmarks.queue_throughput
 	$(RUN) -m benchmarks.load_memory
 	$(RUN) -m benchmarks.refuse_bomb

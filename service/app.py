@@ -20,8 +20,10 @@ from service.middleware import EveryRequest
 from service.rank_routes import router as rank_router
 from service.routes import router
 from service.settings import Settings
+from service.verify.routes import router as verify_router
 from steelyard.rank_schema import RankRequest
 from steelyard.schema import ReloadRequest, ScoreOutcomesRequest, ScoreStepsRequest
+from steelyard.verify_schema import VerifyRequest
 
 
 def create_app(
@@ -29,9 +31,10 @@ def create_app(
     on_ready: Callable[[], None] = lambda: None,
     on_failure: Callable[[], None] = lambda: None,
     engine_module: str = "service.engine_process",
+    evaluation_module: str = "service.verify.evaluation",
 ) -> FastAPI:
     """The app; its lifespan starts and stops the engine. `app.state.gateway` is the Gateway."""
-    gateway = Gateway(settings, engine_module)
+    gateway = Gateway(settings, engine_module, evaluation_module)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -52,6 +55,7 @@ def create_app(
     app.state.gateway = gateway
     app.include_router(router)
     app.include_router(rank_router)
+    app.include_router(verify_router)
     app.include_router(jobs_router)
     app.include_router(admin.router)
     app.include_router(compatible_router)
@@ -96,7 +100,7 @@ def _describe_bodies(app: FastAPI) -> None:
     def openapi() -> dict[str, Any]:
         document = generate()
         schemas = document["components"]["schemas"]
-        ours = (ScoreStepsRequest, ScoreOutcomesRequest, RankRequest, ReloadRequest)
+        ours = (ScoreStepsRequest, ScoreOutcomesRequest, RankRequest, VerifyRequest, ReloadRequest)
         bodies: tuple[type[BaseModel], ...] = (*ours, *BODIES)
         for request in bodies:
             schema = request.model_json_schema(ref_template="#/components/schemas/{model}")

@@ -17,8 +17,8 @@ _ERRORS_NAMED = 3
 _LONGEST_NAME = 100
 _IDLE_S = 30.0
 # A body of the permitted size could become gigabytes of empty objects, in tens of seconds.
-_MOST_UNPACKED_BYTES = 256 * 2**20
-_LONG_BODY = 2**18
+MOST_UNPACKED_BYTES = 256 * 2**20
+LONG_BODY = 2**18
 
 
 class Bodies:
@@ -69,13 +69,13 @@ def _too_large(limit: int) -> BodyTooLarge:
 
 async def parse(model: type[Model], body: bytes) -> Model:
     """A long body is parsed on a thread. Raises InvalidRequest that names the fields at fault."""
-    if len(body) > _LONG_BODY:
+    if len(body) > LONG_BODY:
         return await asyncio.to_thread(parse_bytes, model, body)
     return parse_bytes(model, body)
 
 
 def parse_bytes(model: type[Model], body: bytes) -> Model:
-    if outweighs(body, _MOST_UNPACKED_BYTES):
+    if outweighs(body, MOST_UNPACKED_BYTES):
         raise InvalidRequest("the body holds too many objects, lists and items")
     try:
         return model.model_validate_json(body)

@@ -28,6 +28,7 @@ from service.queue.redis import RedisOptions, RedisQueue
 from service.scoring import Scoring
 from service.settings import Settings
 from service.shared_pictures import SharedPictures
+from service.verify.verifier import Verifier
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ log = logging.getLogger(__name__)
 class Gateway:
     """Starts the engine and holds what the routes need; `failure` says why it could not start."""
 
-    def __init__(self, settings: Settings, engine_module: str) -> None:
+    def __init__(self, settings: Settings, engine_module: str, evaluation_module: str) -> None:
         self.settings = settings
         self._engine_module = engine_module
         self.metrics = Metrics()
@@ -49,6 +50,7 @@ class Gateway:
             max_call_pixels=settings.max_call_pixels,
         )
         self.bodies = Bodies(settings.max_reading_bytes)
+        self.verifier = Verifier(settings, self.metrics, evaluation_module)
         self._redis = None if settings.queue == "memory" else connect(settings.queue)
         self.jobs: JobStore = make_store(self._redis, _job_limits(settings))
         self.runner: Runner | None = None
@@ -71,6 +73,7 @@ class Gateway:
         await end([task for task in (self._starting, self._collecting) if task is not None])
         if self.runner is not None:
             await self.runner.close()
+        await self.verifier.close()
         if self.queue is not None:
             await self.queue.close()
         if self._redis is not None:
@@ -100,6 +103,7 @@ class Gateway:
 
     def drain(self) -> None:
         """Take no more groups; those accepted are still answered. Called from a signal's handler."""
+        self.verifier.draining = True
         if self.scoring is not None:
             self.scoring.draining = True
         if self.loading is not None and self._loop is not None:

@@ -68,6 +68,19 @@ class Metrics:
         self.forward_seconds = Histogram(
             "steelyard_forward_seconds", "One forward", registry=registry, buckets=_SECONDS
         )
+        self.verified = Counter("steelyard_verified_items", "Items of /verify answered", ["status"], registry=registry)
+        self.verify_waiting = Gauge(
+            "steelyard_verify_waiting_items", "Items of /verify accepted and not yet answered", registry=registry
+        )
+        self.verify_seconds = Histogram(
+            "steelyard_verify_seconds",
+            "A batch of /verify, accepted until answered",
+            registry=registry,
+            buckets=_SECONDS,
+        )
+        self.verify_replaced = Counter(
+            "steelyard_verify_workers_replaced", "Workers of /verify killed or retired", ["cause"], registry=registry
+        )
         self.image_bytes = Gauge("steelyard_image_store_bytes", "Bytes of pictures kept", registry=registry)
         # The engine counts; its counts start anew with it, as those of a process do.
         self.caches = CacheCollector()

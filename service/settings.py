@@ -82,6 +82,17 @@ class Settings(BaseModel):
     job_concurrency: int = Field(32, ge=1, description="groups of jobs that a gateway has under way")
     job_lease_s: float = Field(30.0, gt=0, description="seconds after which a dead gateway's groups go to another")
 
+    verify_workers: int = Field(1, ge=1, le=256, description="processes that compute the rewards of /verify")
+    verify_items: int = Field(1024, ge=1, description="items in a call of /verify")
+    verify_waiting_items: int = Field(
+        65_536, ge=1, description="items accepted and not yet answered; more are refused with 429"
+    )
+    verify_time_limit_ms: int = Field(1000, ge=1, le=600_000, description="milliseconds that an item may take, at most")
+    verify_memory_bytes: int = Field(
+        512 * MIB, ge=16 * MIB, description="memory that such a process may take for items"
+    )
+    verify_characters: int = Field(2**20, ge=1, description="characters of an item, response and truth together")
+
     prefix_cache_bytes: int = Field(
         512 * MIB, ge=0, description="keys and values kept of prompts, by all models together; 0 keeps none"
     )

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from steelyard import __version__
+from steelyard.audit_arguments import add_audit
 from steelyard.filter_arguments import add_filter
 
 Aggregate = Literal["mean", "min", "max", "product", "last", "sum"]
@@ -17,7 +18,7 @@ _EXIT_CODES = "Exit codes: 0 every candidate has a score, 1 an error, 2 wrong us
 class Arguments(argparse.Namespace):
     """What stands on the command line."""
 
-    command: Literal["score", "rank", "models", "jobs", "filter"]
+    command: Literal["score", "rank", "models", "jobs", "filter", "audit"]
     url: str | None
     timeout: float | None
     json: bool
@@ -60,6 +61,11 @@ class Arguments(argparse.Namespace):
     engine: Literal["local", "ray"]
     workers: int
     concurrency: int
+    records: str
+    specification: str | None
+    mode: Literal["strict", "upstream"] | None
+    truth: str | None
+    least_gain: float
 
 
 def read_arguments(arguments: Sequence[str] | None) -> Arguments:
@@ -84,6 +90,7 @@ def read_arguments(arguments: Sequence[str] | None) -> Arguments:
     filtering = commands.add_parser("filter", help="keep the part of a data set that scores well", allow_abbrev=False)
     add_filter(filtering)
     filtering.add_argument("--aggregate", choices=AGGREGATES, help="how step scores make the score (default mean)")
+    add_audit(commands.add_parser("audit", help="find what a reward pays for that is not better", allow_abbrev=False))
     for command in (score, rank, models, filtering, *_add_jobs(jobs)):
         _add_server(command)
     given = parser.parse_args(arguments, Arguments())

@@ -33,9 +33,10 @@ from steelyard.schema import (
     StoredImage,
 )
 from steelyard.sending import Sender
+from steelyard.verify_calls import VerifyCalls
 
 
-class Calls(JobCalls, RankCalls):
+class Calls(JobCalls, RankCalls, VerifyCalls):
     """The calls of one client.
 
     Every scoring call takes `id` (yours, or one is made: each attempt bears the same, so that a retry is never scored

@@ -1,4 +1,4 @@
-"""What `steelyard` does: `score`, `rank` and `models` here, `jobs` and `filter` beside."""
+"""What `steelyard` does: `score`, `rank` and `models` here, `jobs`, `filter` and `audit` beside."""
 
 import os
 import shutil
@@ -25,6 +25,10 @@ _GRACE_S = 5.0
 
 def run(given: Arguments) -> int:
     """The exit code. Raises SteelyardError."""
+    if given.command == "audit":
+        from steelyard.audit_command import run_audit
+
+        return run_audit(given)
     timeout_s = None if given.timeout is None else given.timeout + _GRACE_S
     if given.command == "filter":
         from steelyard.filter_command import run_filter

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.conformance.report import print_report
 
-FAMILIES = ("visualprm", "ixc_reward")
+FAMILIES = ("visualprm", "ixc_reward", "visual_rft")
 
 
 def main(arguments: list[str]) -> int:

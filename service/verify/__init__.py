@@ -1,0 +1,1 @@
+"""`POST /verify`: rewards that need no model, evaluated in processes that may be killed."""
