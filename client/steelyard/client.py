@@ -13,8 +13,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, cast, ge
 from steelyard.calls import Calls
 from steelyard.errors import InvalidCall, SteelyardError
 from steelyard.exchange import Alone, Answer, Reply, Script, Send, Wait, Work
-from steelyard.lanes import Lanes
-from steelyard.opening import async_lanes, blocking_lanes
+from steelyard.lanes import Lanes, async_lanes, blocking_lanes
 from steelyard.requests import check_timeout
 from steelyard.retry import Retry
 from steelyard.transport import find_server

@@ -12,8 +12,8 @@ from steelyard.rewards.classification import classification_reward
 from steelyard.rewards.detection import detection_rewards, pairs_of, read_boxes, summed
 from steelyard.rewards.failures import UnusableTruth
 from steelyard.rewards.grounding import grounding_reward
-from steelyard.rewards.modes import Mode
 from steelyard.rewards.tag_format import format_reward
+from steelyard.rewards.tags import Mode
 from tests.conformance.report import Verdict
 
 Case = Mapping[str, Any]

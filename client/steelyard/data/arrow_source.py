@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from steelyard.data.arrow_types import added_array
 from steelyard.data.extras import arrow
 from steelyard.data.records import Record
 from steelyard.data.sources import START, Mark, Survey, fingerprint
@@ -16,6 +15,16 @@ pa = arrow()
 pq = arrow("parquet")
 # Few, since a row may hold pictures.
 _BATCH = 256
+# Of the columns that filtering adds, so that one that is all null has its type too.
+_NUMBERS = pa.list_(pa.float64())
+_TYPES = {
+    "score": pa.float64(),
+    "score_status": pa.string(),
+    "score_detail": pa.string(),
+    "step_scores": _NUMBERS,
+    "step_logits": _NUMBERS,
+    "step_spans": pa.list_(pa.list_(pa.int64())),
+}
 
 
 class ArrowSource:
@@ -78,7 +87,7 @@ class ArrowBlock:
         for name, values in added.items():
             found = batch.schema.get_field_index(name)
             if found < 0:
-                batch = batch.append_column(name, added_array(name, values, several=several))
+                batch = batch.append_column(name, _added_array(name, values, several=several))
             else:
                 kind = batch.schema.field(found)
                 batch = batch.set_column(found, kind, pa.array(values, kind.type))
@@ -172,3 +181,9 @@ def _files_of(folder: Path) -> list[Path]:
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
+
+
+def _added_array(name: str, values: Sequence[Any], *, several: bool) -> Any:  # noqa: ANN401
+    """A column whose values are one candidate's each, or with `several` lists of them."""
+    known = next((kind for ending, kind in _TYPES.items() if name.endswith(ending)), pa.int64())
+    return pa.array(values, pa.list_(known) if several else known)

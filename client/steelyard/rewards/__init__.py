@@ -10,9 +10,9 @@ from steelyard.rewards.failures import (
     TooComplex,
     UnusableTruth,
 )
-from steelyard.rewards.modes import Mode
 from steelyard.rewards.shipped import SHIPPED, shipped
 from steelyard.rewards.specification import Specification
+from steelyard.rewards.tags import Mode
 
 __all__ = [
     "SHIPPED",

@@ -6,10 +6,10 @@ from importlib.util import find_spec
 
 from steelyard.rewards.evaluation import Compiled
 from steelyard.rewards.failures import NotFinite, RewardFailure
-from steelyard.rewards.modes import Mode
 from steelyard.rewards.perturbations import perturbed, wrong_response
 from steelyard.rewards.specification import Specification
 from steelyard.rewards.tag_format import format_reward
+from steelyard.rewards.tags import Mode
 
 # A trick that gains less is a guess that happened to come near.
 LEAST_GAIN = 0.01

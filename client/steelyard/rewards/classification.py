@@ -2,8 +2,7 @@
 
 from steelyard.rewards.failures import UnusableTruth
 from steelyard.rewards.maths import equal_anywhere
-from steelyard.rewards.modes import Mode
-from steelyard.rewards.tags import first_answer, only_answer, solution_content
+from steelyard.rewards.tags import Mode, first_answer, only_answer, solution_content
 
 
 def classification_reward(response: str, truth: str, mode: Mode = "strict", *, maths_first: bool = True) -> float:

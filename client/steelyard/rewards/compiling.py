@@ -10,9 +10,9 @@ from steelyard.rewards.evaluation import Compiled, Part, Reading, Settle
 from steelyard.rewards.failures import NotFinite, ScoreMissing, UnusableTruth
 from steelyard.rewards.grounding import grounding_reward
 from steelyard.rewards.maths import maths_reward
-from steelyard.rewards.modes import Mode
 from steelyard.rewards.multiple_choice import multiple_choice_reward
 from steelyard.rewards.tag_format import format_reward
+from steelyard.rewards.tags import Mode
 from steelyard.rewards.terms import (
     FormatTerm,
     MathsTerm,

@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 from steelyard.rewards.failures import UnusableTruth
 from steelyard.rewards.matching import match
 from steelyard.rewards.maths import equal_anywhere
-from steelyard.rewards.modes import Mode
-from steelyard.rewards.tags import CLOSE, OPEN, first_answer, only_answer, solution_content
+from steelyard.rewards.tags import CLOSE, OPEN, Mode, first_answer, only_answer, solution_content
 
 Box = Sequence[float]
 _NOTHING = "noobjects"

@@ -8,8 +8,7 @@ import re
 from steelyard.rewards.boxes import generalised_iou_plus_one
 from steelyard.rewards.failures import UnusableTruth
 from steelyard.rewards.maths import equal_anywhere
-from steelyard.rewards.modes import Mode
-from steelyard.rewards.tags import first_answer, only_answer, solution_content
+from steelyard.rewards.tags import Mode, first_answer, only_answer, solution_content
 
 Box = tuple[float, float, float, float]
 _CORNERS = r"\(\s*({0})\s*,\s*({0})\s*\)\s*,\s*\(\s*({0})\s*,\s*({0})\s*\)"

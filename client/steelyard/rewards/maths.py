@@ -13,8 +13,7 @@ from typing import Any
 
 from steelyard.rewards.failures import ExtraMissing, TooComplex, UnusableTruth
 from steelyard.rewards.magnitude import is_small, may_be_evaluated
-from steelyard.rewards.modes import Mode
-from steelyard.rewards.tags import only_answer, solution_content
+from steelyard.rewards.tags import Mode, only_answer, solution_content
 
 # Of the answer's content, or of the solution.
 MOST_CHARACTERS = 2_000

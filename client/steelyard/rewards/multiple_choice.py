@@ -2,8 +2,7 @@
 
 from steelyard.rewards.classification import classification_reward
 from steelyard.rewards.failures import UnusableTruth
-from steelyard.rewards.modes import Mode
-from steelyard.rewards.tags import only_answer, solution_content
+from steelyard.rewards.tags import Mode, only_answer, solution_content
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 

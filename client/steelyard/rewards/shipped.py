@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 from steelyard.errors import InvalidCall
-from steelyard.rewards.modes import Mode
 from steelyard.rewards.specification import Specification
+from steelyard.rewards.tags import Mode
 
 _RECIPES: Mapping[str, str] = {
     "detection": "iou + calibration + format",

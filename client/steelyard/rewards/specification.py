@@ -12,8 +12,8 @@ from pydantic import Field, PrivateAttr, ValidationInfo, field_validator
 from steelyard.rewards.compiling import compiled
 from steelyard.rewards.evaluation import Compiled, Evaluation
 from steelyard.rewards.expression import read_expression
-from steelyard.rewards.modes import Mode
 from steelyard.rewards.settling import Clip, Gate, LengthCap
+from steelyard.rewards.tags import Mode
 from steelyard.rewards.terms import Bounds, CalibrationTerm, ConfidenceTerm, Piece, ServedTerm, Term, name_of
 
 _MOST = 32

@@ -2,7 +2,7 @@
 
 import re
 
-from steelyard.rewards.modes import Mode
+from steelyard.rewards.tags import Mode
 
 _START, _END = "<think>", "</answer>"
 _JOIN = re.compile(r"</think>\s*<answer>")

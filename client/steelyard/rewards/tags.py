@@ -1,5 +1,9 @@
-"""Where the answer stands in a response, found in one pass over the text."""
+"""Where the answer stands in a response, found in one pass over the text, and the two ways of reading it."""
 
+from typing import Literal
+
+# `upstream` is the paper's code bit for bit, exploits included; `strict` closes them.
+Mode = Literal["strict", "upstream"]
 OPEN, CLOSE = "<answer>", "</answer>"
 
 

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from steelyard.rewards.maths import MOST_CHARACTERS
-from steelyard.rewards.modes import Mode
 from steelyard.rewards.multiple_choice import LETTERS
+from steelyard.rewards.tags import Mode
 
 Finite = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
 Name = Annotated[str, Field(min_length=1, max_length=64)]

@@ -8,7 +8,7 @@ import pytest
 from steelyard.cli import main
 from steelyard.rewards import Specification, shipped
 from steelyard.rewards.audit import Audit, AuditRecord, Findings
-from steelyard.rewards.modes import Mode
+from steelyard.rewards.tags import Mode
 from tests.golden import GOLDEN
 
 CASES = json.loads((GOLDEN / "visual_rft" / "public.json").read_text(encoding="utf-8"))

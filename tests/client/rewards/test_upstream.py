@@ -8,9 +8,8 @@ from hypothesis import given, settings
 from steelyard.rewards.classification import classification_reward
 from steelyard.rewards.detection import detection_rewards
 from steelyard.rewards.grounding import grounding_reward
-from steelyard.rewards.modes import Mode
 from steelyard.rewards.tag_format import format_reward
-from steelyard.rewards.tags import first_answer, only_answer
+from steelyard.rewards.tags import Mode, first_answer, only_answer
 from tests.client.rewards.texts import TAGGED
 
 
