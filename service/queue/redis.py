@@ -99,6 +99,7 @@ class RedisQueue:
         self._awaited: dict[str, _Awaited] = {}
         self._loaded: dict[str, Loaded] = {}
         self._served: frozenset[str] = frozenset()
+        self._looking = asyncio.Lock()
         self.asleep = False
         self._load: dict[str, list[int]] = {}
         self._rate = DrainRate(EXPECTED_TOKENS_PER_S)
@@ -345,6 +346,11 @@ class RedisQueue:
                 await backoff.wait()
 
     async def _look_at_fleet(self) -> None:
+        """One look at a time: what an earlier one read must not replace what a later one found."""
+        async with self._looking:
+            await self._look()
+
+    async def _look(self) -> None:
         names = list(self._expected)
         records = await asyncio.gather(*(self._line.call("HGET", keys.fleet(name), "loaded") for name in names))
         loads = await asyncio.gather(
