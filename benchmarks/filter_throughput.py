@@ -19,13 +19,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from urllib.parse import urlsplit
 
+from benchmarks.stub_process import stub_server
 from loadtest.connections import Pool, Reply
 
 ROOT = Path(__file__).parents[1]
@@ -54,8 +54,9 @@ def main() -> None:
     parser.add_argument("--ray", metavar="PYTHON")
     parser.add_argument("--ray-records", type=int, default=100_000)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name, _server() as url:
-        folder = Path(name)
+    server = stub_server(str(CHECKPOINT), engine="benchmarks.digest_engine")
+    with tempfile.TemporaryDirectory() as name, server as port:
+        url, folder = f"http://127.0.0.1:{port}", Path(name)
         data = folder / "data.jsonl"
         _write(data, options.records, options.together)
         _measure(url, data, options)
@@ -181,17 +182,6 @@ def _asked(number: int, together: int) -> tuple[str, list[str]]:
     words = random.Random(number)
     responses = [" ".join(words.choices(_COLORS, k=6)) + f" {place}" for place in range(together)]
     return f"Question {number}: which shape is {words.choice(_COLORS)}?", responses
-
-
-@contextmanager
-def _server() -> Iterator[str]:
-    command = [sys.executable, "-m", "benchmarks.stub_server", str(CHECKPOINT), "benchmarks.digest_engine"]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            yield f"http://127.0.0.1:{int(process.stdout.readline())}"
-        finally:
-            process.kill()
 
 
 if __name__ == "__main__":

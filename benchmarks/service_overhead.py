@@ -11,14 +11,12 @@ import itertools
 import json
 import random
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.random_checkpoint import TOKENIZER
+from benchmarks.stub_process import stub_server
 from models.tokenizer import Segment, Tokenizer, load_tokenizer
 
 CANDIDATES, STEPS, TOKENS = 8, 8, 40
@@ -32,7 +30,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", default=str(TOKENIZER), help="its tokeniser is the one that is timed")
     options = parser.parse_args()
     bodies = list(itertools.islice(_bodies(options.checkpoint), options.groups + _WARM_UP))
-    with server(options.checkpoint) as port:
+    with stub_server(options.checkpoint) as port:
         connection = http.client.HTTPConnection("127.0.0.1", port)
         rows = [_post(connection, body) for body in bodies]
     _report(rows[_WARM_UP:])
@@ -65,18 +63,6 @@ def _step(generator: random.Random, tokenizer: Tokenizer, vocabulary: list[str])
         words.append(str(generator.randint(0, 99_999)) if fresh else generator.choice(vocabulary))
         if len(tokenizer.encode([Segment(" ".join(words))]).ids) >= TOKENS:
             return " ".join(words)
-
-
-@contextmanager
-def server(checkpoint: str) -> Iterator[int]:
-    """The gateway in a process of its own, as it is served; yields its port."""
-    command = [sys.executable, "-m", "benchmarks.stub_server", checkpoint]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            yield int(process.stdout.readline())
-        finally:
-            process.terminate()
 
 
 def _post(connection: http.client.HTTPConnection, body: bytes) -> dict[str, float]:

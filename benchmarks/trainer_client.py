@@ -27,7 +27,7 @@ from dataclasses import dataclass, replace
 from PIL import Image
 
 from benchmarks.random_checkpoint import TOKENIZER
-from benchmarks.service_overhead import server
+from benchmarks.stub_process import stub_server
 from steelyard.requests import build, post
 from steelyard.schema import ScoreStepsRequest
 from steelyard.trainers import Sample, SampleScore, Scorer
@@ -57,7 +57,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     samples = make_samples(options.groups)
-    with server(str(TOKENIZER)) as port:
+    with stub_server(str(TOKENIZER)) as port:
         sent = count_bytes(port, samples)
         print(f"{options.groups} groups × {CANDIDATES}: {sent.bytes:,} bytes sent, {sent.ratio:.4f} × {sent.least:,}")
         times = measure(port, samples, options.rounds)
