@@ -1,8 +1,9 @@
 """Reading a request's body within a limit, and turning it into a request object."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TypeVar
 
 from fastapi import Request
@@ -12,13 +13,14 @@ from service.errors import BodyTimeout, BodyTooLarge, InvalidRequest, Overloaded
 from service.unpacking import outweighs
 
 Model = TypeVar("Model", bound=BaseModel)
+Parsed = TypeVar("Parsed")
 
 _ERRORS_NAMED = 3
 _LONGEST_NAME = 100
 _IDLE_S = 30.0
 # A body of the permitted size could become gigabytes of empty objects, in tens of seconds.
-MOST_UNPACKED_BYTES = 256 * 2**20
-LONG_BODY = 2**18
+_MOST_UNPACKED_BYTES = 256 * 2**20
+_LONG_BODY = 2**18
 
 
 class Bodies:
@@ -68,15 +70,25 @@ def _too_large(limit: int) -> BodyTooLarge:
 
 
 async def parse(model: type[Model], body: bytes) -> Model:
-    """A long body is parsed on a thread. Raises InvalidRequest that names the fields at fault."""
-    if len(body) > LONG_BODY:
-        return await asyncio.to_thread(parse_bytes, model, body)
-    return parse_bytes(model, body)
+    """Raises InvalidRequest that names the fields at fault."""
+    return await parse_by(partial(parse_bytes, model), body)
+
+
+async def parse_by(reading: Callable[[bytes], Parsed], body: bytes) -> Parsed:
+    """A long body is parsed on a thread. Raises what `reading` does."""
+    if len(body) > _LONG_BODY:
+        return await asyncio.to_thread(reading, body)
+    return reading(body)
+
+
+def check_weight(body: bytes) -> None:
+    """Raises InvalidRequest for a body that would unpack into far more memory than it takes."""
+    if outweighs(body, _MOST_UNPACKED_BYTES):
+        raise InvalidRequest("the body holds too many objects, lists and items")
 
 
 def parse_bytes(model: type[Model], body: bytes) -> Model:
-    if outweighs(body, MOST_UNPACKED_BYTES):
-        raise InvalidRequest("the body holds too many objects, lists and items")
+    check_weight(body)
     try:
         return model.model_validate_json(body)
     except ValidationError as error:

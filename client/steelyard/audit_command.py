@@ -14,7 +14,9 @@ from steelyard.data.progress import shown
 from steelyard.data.records import BadRecord, Record
 from steelyard.display import visible
 from steelyard.errors import InvalidCall
+from steelyard.requests import describe
 from steelyard.rewards.audit import Audit, AuditRecord, Findings, Trick
+from steelyard.rewards.perturbations import MOST_CLASSES
 from steelyard.rewards.shipped import SHIPPED, shipped
 from steelyard.rewards.specification import Specification
 from steelyard.rewards.tags import solution_content
@@ -23,7 +25,7 @@ _CLEAN, _PAYS = 0, 1
 _RESPONSES, _TRUTHS = ("response", "content", "completion"), ("truth", "solution", "ground_truth")
 # More are found in the JSON.
 _SHOWN_DISAGREEMENTS = 10
-_MOST_CLASSES, _MOST_CLASS_CHARACTERS = 50, 200
+_MOST_CLASS_CHARACTERS = 200
 _EXAMPLE_CHARACTERS = 100
 
 
@@ -74,11 +76,7 @@ def _built(fields: object, place: str) -> Specification:
     try:
         return Specification.model_validate(fields)
     except ValidationError as error:
-        mistakes = [
-            f"{'.'.join(map(str, item['loc']))}: {item['msg'].removeprefix('Value error, ')}"
-            for item in error.errors(include_url=False, include_context=False, include_input=False)
-        ]
-        raise InvalidCall(f"{place}: {'; '.join(mistakes[:3])}") from None
+        raise InvalidCall(f"{place}: {describe(error)}") from None
 
 
 def _in_mode(specification: Specification, given: Arguments) -> Specification:
@@ -133,7 +131,7 @@ def _classes(source: JsonLines, truth: str) -> list[str]:
         content = solution_content(text) if isinstance(text, str) else None
         if content and len(content) <= _MOST_CLASS_CHARACTERS:
             classes[content] = None
-        if len(classes) >= _MOST_CLASSES:
+        if len(classes) >= MOST_CLASSES:
             break
     return list(classes)
 

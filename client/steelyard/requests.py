@@ -32,17 +32,21 @@ def build(kind: type[Built], /, **fields: object) -> Built:
     try:
         return kind.model_validate(fields)
     except ValidationError as error:
-        raise InvalidCall(_describe(error)) from None
+        raise InvalidCall(describe(error)) from None
 
 
 def post(path: str, request: Weighed, timeout_s: float | None) -> Send:
     """Raises InvalidCall for text that is not Unicode and for a timeout of 0."""
     check_timeout(timeout_s)
+    return Send("POST", path, attempt_s(request, timeout_s), content_of(request), JSON)
+
+
+def content_of(request: WireRequest) -> bytes:
+    """A body. Raises InvalidCall for text that is not Unicode."""
     try:
-        content = request.model_dump_json(exclude_none=True).encode()
+        return request.model_dump_json(exclude_none=True).encode()
     except PydanticSerializationError:
         raise InvalidCall("a text holds half of a surrogate pair, which is no Unicode character") from None
-    return Send("POST", path, attempt_s(request, timeout_s), content, JSON)
 
 
 def with_contents(request: Request, pictures: Mapping[str, Picture]) -> Request:
@@ -74,7 +78,7 @@ def attempt_s(request: Weighed, timeout_s: float | None) -> float:
     return own_s + _GRACE_S
 
 
-def _describe(error: ValidationError) -> str:
+def describe(error: ValidationError) -> str:
     """`field: what is wrong` for the first few; which member of a union was tried is left out."""
     named: dict[str, str] = {}
     for item in error.errors(include_url=False, include_context=False, include_input=False):

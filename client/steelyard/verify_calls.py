@@ -4,11 +4,9 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
-from pydantic_core import PydanticSerializationError
-
 from steelyard.errors import InvalidCall
 from steelyard.exchange import Script, beside, parse
-from steelyard.requests import JSON, build, check_timeout
+from steelyard.requests import JSON, build, check_timeout, content_of
 from steelyard.rewards import Specification
 from steelyard.sending import Sender
 from steelyard.verify_schema import VerifyItem, VerifyRequest, VerifyResponse
@@ -53,10 +51,7 @@ class VerifyCalls:
                 deadline_ms=deadline_ms,
                 id=uuid.uuid4().hex if id is None else id,
             )
-            try:
-                return request.model_dump_json(exclude_none=True).encode()
-            except PydanticSerializationError:
-                raise InvalidCall("a text holds half of a surrogate pair, which is no Unicode character") from None
+            return content_of(request)
 
         body = yield from beside(_is_large(items), content)
         return parse(VerifyResponse, (yield from self._sender.call("POST", "/verify", body, JSON, extra_s)))

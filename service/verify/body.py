@@ -5,9 +5,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from service.body import MOST_UNPACKED_BYTES, parse_bytes
+from service.body import check_weight, parse_bytes
 from service.errors import InvalidRequest
-from service.unpacking import outweighs
 from steelyard.schema import MOST_ITEMS
 from steelyard.verify_schema import VerifyRequest
 
@@ -38,8 +37,7 @@ _BATCHES = msgspec.json.Decoder(SentBatch)
 
 def read_batch(body: bytes) -> SentBatch:
     """Raises InvalidRequest that names the item at fault."""
-    if outweighs(body, MOST_UNPACKED_BYTES):
-        raise InvalidRequest("the body holds too many objects, lists and items")
+    check_weight(body)
     try:
         return _BATCHES.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:

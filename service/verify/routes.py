@@ -1,13 +1,11 @@
 """The route of verifiable rewards: thin, as all of them."""
 
-import asyncio
-
 from fastapi import APIRouter, Request, Response
 
-from service.body import LONG_BODY
+from service.body import parse_by
 from service.middleware import CLIENT_CLOSED_REQUEST
 from service.routes import ERRORS, Caller, body_schema, gateway_of, unless_gone
-from service.verify.body import SentBatch, read_batch
+from service.verify.body import read_batch
 from steelyard.verify_schema import VerifyResponse
 
 router = APIRouter()
@@ -23,13 +21,8 @@ router = APIRouter()
 async def verify(request: Request, name: Caller) -> Response:
     gateway = gateway_of(request)
     async with gateway.bodies.read(request, gateway.settings.max_body_bytes) as body:
-        sent = await _read(body)
+        sent = await parse_by(read_batch, body)
         answer = await unless_gone(request, gateway.verifier.verify(sent, name))
     if answer is None:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
     return Response(answer, media_type="application/json")
-
-
-async def _read(body: bytes) -> SentBatch:
-    """A long body is read on a thread. Raises InvalidRequest."""
-    return await asyncio.to_thread(read_batch, body) if len(body) > LONG_BODY else read_batch(body)

@@ -1,9 +1,9 @@
 """The specification of a call: a shipped one by its name, or the caller's own, checked once."""
 
 import hashlib
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import metadata
 from importlib.util import find_spec
 
@@ -35,30 +35,15 @@ class Known:
         return self.math_verify is not None
 
 
-class Specifications:
-    """Those that calls have used lately."""
-
-    def __init__(self) -> None:
-        self._known: OrderedDict[bytes, Known] = OrderedDict()
-
-    def read(self, given: bytes) -> Known:
-        """A specification as it stands in a body. Raises InvalidRequest that names the term at fault."""
-        if given in self._known:
-            self._known.move_to_end(given)
-            return self._known[given]
-        if len(given) > _MOST_BYTES:
-            raise InvalidRequest(f"specification: {len(given)} bytes, the limit is {_MOST_BYTES}")
-        self._known[given] = known = _read(given)
-        if len(self._known) > _KEPT:
-            self._known.popitem(last=False)
-        return known
-
-
 class _Given(BaseModel):
     specification: NameOrSpecification
 
 
-def _read(given: bytes) -> Known:
+@lru_cache(_KEPT)
+def read_specification(given: bytes) -> Known:
+    """A specification as it stands in a body. Raises InvalidRequest that names the term at fault."""
+    if len(given) > _MOST_BYTES:
+        raise InvalidRequest(f"specification: {len(given)} bytes, the limit is {_MOST_BYTES}")
     try:
         specification = _Given.model_validate_json(b'{"specification":' + given + b"}").specification
     except ValidationError as error:

@@ -16,7 +16,7 @@ from service.verify.batch import Batch
 from service.verify.body import SentBatch
 from service.verify.frames import Item, unverified
 from service.verify.pool import Pool
-from service.verify.specifications import Known, Specifications
+from service.verify.specifications import Known, read_specification
 from service.verify.workers import Workers
 
 _DEADLINE_S = 60.0
@@ -31,7 +31,6 @@ class Verifier:
     def __init__(self, settings: Settings, metrics: Metrics, evaluation: str) -> None:
         self._settings = settings
         self._metrics = metrics
-        self._specifications = Specifications()
         workers = Workers(evaluation, settings.verify_memory_bytes, settings.log_level)
         self._pool = Pool(workers, settings.verify_workers, self._count_replaced)
         self._permits = Permits(settings.verify_waiting_items, _EXPECTED_PER_S)
@@ -41,7 +40,7 @@ class Verifier:
         """The answer as JSON. Raises InvalidRequest, Overloaded, QuotaExceeded and Unavailable."""
         if self.draining:
             raise Unavailable("the server is stopping")
-        known = self._specifications.read(bytes(sent.specification))
+        known = read_specification(bytes(sent.specification))
         self._check(sent, known)
         count = len(sent.items)
         self._enter(count, caller)

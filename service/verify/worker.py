@@ -10,8 +10,8 @@ import resource
 import signal
 import socket
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -63,10 +63,9 @@ class Worker:
     """Evaluates turns with at most `memory_bytes` more memory than it has at its start."""
 
     def __init__(self, evaluation: Evaluation, progress: Progress, memory_bytes: int) -> None:
-        self._evaluation = evaluation
+        self._evaluator = lru_cache(_SPECIFICATIONS_KEPT)(evaluation.evaluator)
         self._progress = progress
         self._tired_at = _address_space() + memory_bytes // 2
-        self._evaluators: OrderedDict[bytes, Evaluate] = OrderedDict()
         _limit(_address_space() + memory_bytes)
 
     def serve(self, connection: socket.socket) -> None:
@@ -93,15 +92,6 @@ class Worker:
             signal.setitimer(signal.ITIMER_REAL, 0)
             self._progress.clear()
         return Answer(results, tired=_address_space() > self._tired_at)
-
-    def _evaluator(self, specification: bytes) -> Evaluate:
-        if specification in self._evaluators:
-            self._evaluators.move_to_end(specification)
-        else:
-            self._evaluators[specification] = self._evaluation.evaluator(specification)
-        if len(self._evaluators) > _SPECIFICATIONS_KEPT:
-            self._evaluators.popitem(last=False)
-        return self._evaluators[specification]
 
 
 def _evaluated(evaluate: Evaluate, item: Item) -> Result:

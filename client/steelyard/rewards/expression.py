@@ -4,7 +4,9 @@ import re
 
 from pydantic_core import PydanticCustomError
 
-KINDS = ("iou", "confidence", "calibration", "grounding", "classification", "maths", "multiple_choice", "format")
+from steelyard.rewards.terms import KINDS
+
+_KINDS = tuple(kind for kind in KINDS if kind != "served")
 _MOST_CHARACTERS = 4_096
 _WORD = re.compile(r"\s*(?:([0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]{1,3})?|\.[0-9]+)|([A-Za-z_]+)|(\S))")
 _SERVED = re.compile(r"\s*\(\s*([^()]+?)\s*\)")
@@ -49,8 +51,8 @@ def _term(text: str, place: int, sign: float) -> tuple[int, dict[str, object]]:
         if model is None:
             raise _wrong(word.end(), "served is followed by a model's name in brackets")
         return model.end(), {"kind": "served", "model": model[1], "weight": weight}
-    if word[2] not in KINDS:
-        known = ", ".join((*KINDS, "served(MODEL)"))
+    if word[2] not in _KINDS:
+        known = ", ".join((*_KINDS, "served(MODEL)"))
         raise _wrong(word.start(word.lastindex or 0), f"{word[0].strip()!r} is no term; there are {known}")
     return word.end(), {"kind": word[2], "weight": weight}
 

@@ -8,13 +8,13 @@ from typing import Any
 
 from steelyard.rewards.detection import is_proper
 from steelyard.rewards.multiple_choice import LETTERS, letter_of
-from steelyard.rewards.tags import CLOSE, OPEN, solution_content
+from steelyard.rewards.tags import CLOSE, OPEN, only_span, solution_content
 
 Contents = Iterator[tuple[str, str]]
 _NUMBER = re.compile(r"[0-9]+")
 _BOX = re.compile(r"\(\s*([0-9]{1,9})\s*,\s*([0-9]{1,9})\s*\)\s*,\s*\(\s*([0-9]{1,9})\s*,\s*([0-9]{1,9})\s*\)")
 _FRAME = "<think>I look at the picture.</think><answer>{}</answer>"
-_MOST_CLASSES = 50
+MOST_CLASSES = 50
 _ABSURD = (float("nan"), float("inf"), float("-inf"), -3, 100, 0)
 
 
@@ -158,11 +158,8 @@ _GUESSES = frozenset({"whole picture"})
 
 def _framed(response: str) -> tuple[str, str, str] | None:
     """Before, between and after the answer's tags, the tags with what is outside; None unless they are one pair."""
-    start, end = response.find(OPEN), response.find(CLOSE)
-    if start < 0 or end < start or response.rfind(OPEN) != start or response.rfind(CLOSE) != end:
-        return None
-    begin = start + len(OPEN)
-    return response[:begin], response[begin:end], response[end:]
+    span = only_span(response)
+    return None if span is None else (response[: span[0]], response[span[0] : span[1]], response[span[1] :])
 
 
 def _read_rows(content: str) -> list[dict[str, Any]]:
@@ -186,7 +183,7 @@ def _spelt(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _listing(classes: Sequence[str]) -> str:
-    return "It may be " + ", ".join(classes[:_MOST_CLASSES])
+    return "It may be " + ", ".join(classes[:MOST_CLASSES])
 
 
 def _number_of(truth: str) -> str:

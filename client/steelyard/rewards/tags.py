@@ -23,10 +23,16 @@ def first_answer(text: str, *, across_lines: bool) -> str | None:
 
 def only_answer(text: str) -> str | None:
     """The stripped content where there is exactly one opening and one closing tag, in this order; else None."""
+    span = only_span(text)
+    return None if span is None else text[span[0] : span[1]].strip()
+
+
+def only_span(text: str) -> tuple[int, int] | None:
+    """Where that content begins and ends."""
     start, end = text.find(OPEN), text.find(CLOSE)
     if start < 0 or end < start or text.rfind(OPEN) != start or text.rfind(CLOSE) != end:
         return None
-    return text[start + len(OPEN) : end].strip()
+    return start + len(OPEN), end
 
 
 def solution_content(text: str) -> str | None:

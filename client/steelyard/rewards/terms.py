@@ -1,7 +1,7 @@
 """The terms of a specification: what each reads, and between which values it lies."""
 
 from math import inf
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -113,6 +113,7 @@ Term = Annotated[
     | ServedTerm,
     Field(discriminator="kind"),
 ]
+KINDS: tuple[str, ...] = tuple(term.model_fields["kind"].default for term in get_args(get_args(Term)[0]))
 
 
 def name_of(term: Term) -> str:
