@@ -14,7 +14,7 @@ def rms_norm_reference(x: torch.Tensor, weight: torch.Tensor, eps: float) -> tor
 
 
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
-    """`rms_norm_reference` by whatever is fastest on x's device; on a processor x is read twice, not six times."""
+    """`rms_norm_reference` by whatever is fastest on x's device; on a processor in fewer passes."""
     return add_rms_norm(x, None, weight, eps)[1]
 
 
@@ -27,9 +27,11 @@ def add_rms_norm(
 
         return kernel(x, plus, weight, eps)
     total = x if plus is None else x + plus
-    norm = torch.linalg.vector_norm(total, dim=-1, keepdim=True, dtype=torch.float32)
+    # Operators of one type are several times faster than mixed ones.
+    wide = total.float()
+    norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
     scale = norm.square_().div_(total.shape[-1]).add_(eps).rsqrt_()
-    normal: torch.Tensor = (total * scale).to(total.dtype)
+    normal: torch.Tensor = (wide * scale).to(total.dtype)
     return total, normal.mul_(weight)
 
 
