@@ -15,7 +15,7 @@ def fixed_linear_reference(x: torch.Tensor, weight: torch.Tensor, bias: torch.Te
 def fixed_linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
     """`fixed_linear_reference` by tiles of one size and sums that are not split, where the device has a kernel for it.
 
-    Elsewhere by torch: on a processor products of whole multiples of rows have the property already.
+    Elsewhere by torch, whose products have the property as `fused_linear` calls them on a processor.
     """
     if runs_kernel("fixed_linear", x):
         from kernels.triton.fixed_linear import fixed_linear as kernel

@@ -37,15 +37,21 @@ def partial_lora(
 ) -> torch.Tensor:
     """`partial_lora_reference` by whatever is fastest on x's device; the term costs nothing for the other rows.
 
-    A row has the same bits however many others are adapted. `fixed` is `fused_linear`'s.
+    `fixed` is `fused_linear`'s: a row then has the same bits however many others are adapted, too.
     """
     y = fused_linear(x, weight, bias, fixed=fixed)
-    add_low_rank(y, x, lora_a, lora_b, rows)
+    add_low_rank(y, x, lora_a, lora_b, rows, fixed=fixed)
     return y
 
 
 def add_low_rank(
-    y: torch.Tensor, x: torch.Tensor, lora_a: torch.Tensor, lora_b: torch.Tensor, rows: torch.Tensor
+    y: torch.Tensor,
+    x: torch.Tensor,
+    lora_a: torch.Tensor,
+    lora_b: torch.Tensor,
+    rows: torch.Tensor,
+    *,
+    fixed: bool = False,
 ) -> None:
     """Add B A x to the distinct `rows` of y (tokens, out), in place."""
     if runs_kernel("partial_lora", x):
@@ -54,7 +60,8 @@ def add_low_rank(
         kernel(y, x, lora_a, lora_b, rows)
         return
     adapted = functional.pad(x.index_select(0, rows), (0, 0, 0, -len(rows) % WHOLE_ROWS))
-    y.index_add_(0, rows, functional.linear(functional.linear(adapted, lora_a), lora_b)[: len(rows)])
+    low_rank = fused_linear(fused_linear(adapted, lora_a, fixed=fixed), lora_b, fixed=fixed)
+    y.index_add_(0, rows, low_rank[: len(rows)])
 
 
 def trial(size: Size, dtype: torch.dtype, device: torch.device) -> Trial:

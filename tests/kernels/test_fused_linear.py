@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from kernels.fused_linear import fused_linear, fused_linear_reference
+from kernels.fused_linear import fused_linear, fused_linear_reference, pack
 
 ROWS = [1, 7, 63, 100]
 WHAT_FOLLOWS = ["nothing", "silu", "times", "plus"]
@@ -71,3 +71,26 @@ def test_a_row_that_is_a_view_is_read_where_it_lies() -> None:
     wide, weight = _random(63, 200), _random(50, 96)
     ours = fused_linear(wide[:, 40:136], weight, silu=True)
     torch.testing.assert_close(ours, functional.silu(wide[:, 40:136] @ weight.T), rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize(("outputs", "inputs"), [(1024, 1024), (512, 4096)])
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@torch.inference_mode()
+def test_a_fixed_row_has_the_same_bits_among_any_whole_multiple(
+    outputs: int, inputs: int, dtype: torch.dtype, packed: bool
+) -> None:
+    """Long sums are what libraries cut, by the number of rows and of threads."""
+    x, weight = _random(544, inputs).to(dtype), (_random(outputs, inputs) / 8).to(dtype)
+    other = _random(544, outputs).to(dtype)
+    weight = pack(weight) if packed else weight
+    for what in WHAT_FOLLOWS:
+        whole = _fixed(what, x, weight, other)
+        for rows in (16, 48, 64, 128, 176, 256, 272, 512):
+            assert torch.equal(_fixed(what, x[:rows], weight, other[:rows]), whole[:rows]), (what, rows)
+            assert torch.equal(_fixed(what, x[-rows:], weight, other[-rows:]), whole[-rows:]), (what, rows)
+
+
+def _fixed(what: str, x: torch.Tensor, weight: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    followed = {what: other} if what in {"times", "plus"} else {}
+    return fused_linear(x, weight, silu=what == "silu", **followed, fixed=True)

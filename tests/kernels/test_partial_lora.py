@@ -49,10 +49,14 @@ def test_a_linear_may_have_no_bias() -> None:
     torch.testing.assert_close(partial_lora(x, weight, None, a, b, rows), expected)
 
 
+@pytest.mark.parametrize("width", [96, 2048])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_an_adapted_row_has_the_same_bits_however_many_there_are(dtype: torch.dtype) -> None:
-    x, weights = _random(64, 96).to(dtype), _weights(dtype)
-    many = partial_lora(x, *weights, torch.arange(64))
-    for count in (1, 2, 3, 5, 11, 17):
-        rows = torch.arange(30, 30 + count)
-        assert torch.equal(partial_lora(x, *weights, rows)[rows], many[rows])
+@torch.inference_mode()
+def test_a_fixed_adapted_row_has_the_same_bits_however_many_there_are(dtype: torch.dtype, width: int) -> None:
+    x = _random(64, width).to(dtype)
+    weight, bias, a, b = (_random(*shape).to(dtype) / 8 for shape in ((80, width), (80,), (8, width), (80, 8)))
+    many = partial_lora(x, weight, bias, a, b, torch.arange(64), fixed=True)
+    assert torch.equal(partial_lora(x, weight, bias, a, b, torch.arange(0), fixed=True)[:0], many[:0])
+    for count in (1, 2, 3, 5, 11, 17, 48):
+        rows = torch.arange(10, 10 + count)
+        assert torch.equal(partial_lora(x, weight, bias, a, b, rows, fixed=True)[rows], many[rows])

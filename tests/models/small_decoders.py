@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 
 from models.candidate import Candidate, PlacedPicture
-from models.decoder import Decoder, build_decoder, decoder_shapes
+from models.decoder import Decoder, build_decoder, decoder_shapes, pack_decoder
 from models.ixc_reward import spec as ixc_reward
 from models.readout import read_out_plain
 from models.slot_pool import SlotPool
@@ -41,9 +41,12 @@ class Small:
         return TreeScorer(self.decoder, self.head, cached_tokens * token_bytes, invariant=invariant)
 
 
-def small(spec: DecoderSpec, labels: int, dtype: torch.dtype = torch.float32) -> Small:
+def small(spec: DecoderSpec, labels: int, dtype: torch.dtype = torch.float32, *, packed: bool = False) -> Small:
     generator = torch.Generator().manual_seed(5)
-    decoder = build_decoder(spec, {n: draw(s, generator).to(dtype) for n, s in decoder_shapes(spec).items()}, "")
+    tensors = {name: draw(shape, generator).to(dtype) for name, shape in decoder_shapes(spec).items()}
+    if packed:
+        pack_decoder(spec, tensors, "")
+    decoder = build_decoder(spec, tensors, "")
     features = {number: torch.randn(PICTURE_ROWS, spec.hidden_size, generator=generator) for number in range(PICTURES)}
     head = draw((labels, spec.hidden_size), generator).to(dtype)
     return Small(decoder, head, {number: rows.to(dtype) for number, rows in features.items()})

@@ -26,7 +26,9 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def wide(dtype: torch.dtype, lora_rank: int = 0, *, hidden_size: int = 256, layers: int = 3) -> Small:
+def wide(
+    dtype: torch.dtype, lora_rank: int = 0, *, hidden_size: int = 256, layers: int = 3, packed: bool = False
+) -> Small:
     return small(
         DecoderSpec(
             vocab_size=WORDS,
@@ -43,6 +45,7 @@ def wide(dtype: torch.dtype, lora_rank: int = 0, *, hidden_size: int = 256, laye
         ),
         2,
         dtype,
+        packed=packed,
     )
 
 
@@ -55,6 +58,10 @@ MODELS: dict[str, Callable[[], Small]] = {
     "wide-bfloat16": lambda: wide(torch.bfloat16),
     "wide-lora": lambda: wide(torch.float32, 16),
     "wide-lora-bfloat16": lambda: wide(torch.bfloat16, 16),
+    # Sums so long that libraries cut them, in places that depend on the rows.
+    "long-sums": lambda: wide(torch.float32, hidden_size=1024, layers=2, packed=True),
+    "long-sums-bfloat16": lambda: wide(torch.bfloat16, hidden_size=1024, layers=2, packed=True),
+    "long-sums-lora-bfloat16": lambda: wide(torch.bfloat16, 16, hidden_size=1024, layers=2),
 }
 
 
