@@ -29,6 +29,7 @@ from benchmarks.operations import done_operations, needed_operations, whole_tree
 from benchmarks.tuned import start_tuned
 from benchmarks.vllm_baseline import VLLM
 from benchmarks.workloads import FULL, SHAPES, Model, Workload, build_workload, random_model
+from kernels.processor import has_amx
 from models.candidate import Candidate
 from models.readout import prompts_of
 from models.tree_scorer import Logits, TreeScorer, run_through
@@ -290,7 +291,9 @@ def _told(options: argparse.Namespace) -> list[str]:
 def _write(reports: Sequence[Report], options: argparse.Namespace) -> None:
     """After each workload, so that an interrupted run has told what it knew."""
     options.out.mkdir(parents=True, exist_ok=True)
-    stem = options.out / f"engine-cpu-{options.dtype}"
+    # A matrix unit moves every ratio: what the others spend on products shrinks, what all spend on the rest does not.
+    unit = "-amx" if has_amx(torch.empty(0, dtype=getattr(torch, options.dtype))) else ""
+    stem = options.out / f"engine-cpu-{options.dtype}{unit}"
     stem.with_suffix(".md").write_text(table(reports, options), encoding="utf-8")
     found = [{"workload": r.workload, "facts": r.facts, "seconds": r.times.seconds} for r in reports]
     results = stem.with_suffix(".json")

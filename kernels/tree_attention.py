@@ -13,6 +13,7 @@ from torch.nn import functional
 from kernels.attention_tiles import Block, Tiles, cut_tiles, folded_rows, most_rows
 from kernels.dispatch import runs_kernel
 from kernels.fused_linear import WHOLE_ROWS
+from kernels.processor import has_amx
 from kernels.trial import Size, Trial, byte_count, draw
 
 # In batch-invariant mode sums go over spans of so many keys.
@@ -104,7 +105,8 @@ def tree_attention(q: torch.Tensor, new: Held, held: Held, prepared: Prepared, o
     copied = Held(*(new.keys.new_zeros(len(new.keys), longest, q.shape[2]) for _ in range(2)))
     for block in prepared:
         keys, values = _together(block, new, held, copied)
-        output[block.first : block.last] = _attend(q[block.first : block.last], keys, values, block)
+        attend = _attend_fused if has_amx(q) and not block.span else _attend
+        output[block.first : block.last] = attend(q[block.first : block.last], keys, values, block)
         yield
 
 
@@ -125,6 +127,20 @@ def _gathers(blocks: Sequence[Block], dtype: torch.dtype, device: torch.device, 
         length = len(block.keys) + padding
         ready.append(Gather(block.first, block.last, length, bias.to(device), run, pieces, _SPAN if invariant else 0))
     return ready
+
+
+def _attend_fused(q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, block: Gather) -> torch.Tensor:
+    """`_attend` by torch's fused attention: no scores in memory, softmax in float32.
+
+    Twice as fast where its products run on AMX; elsewhere it does bfloat16 no faster than float32, and products win.
+    """
+    mask = block.bias.new_zeros(len(q), keys.shape[1])
+    mask[:, keys.shape[1] - block.bias.shape[1] :] = block.bias
+    heads_first = q.transpose(0, 1).unsqueeze(0)
+    found = functional.scaled_dot_product_attention(
+        heads_first, keys.unsqueeze(0), values.unsqueeze(0), attn_mask=mask[None, None], scale=1.0, enable_gqa=True
+    )
+    return found.squeeze(0).transpose(0, 1)
 
 
 def _attend(q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, block: Gather) -> torch.Tensor:

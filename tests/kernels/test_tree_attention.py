@@ -36,12 +36,13 @@ class Rows:
     visible: npt.NDArray[np.bool_]
 
 
-@pytest.fixture(params=["torch", "kernel"])
-def device(request: pytest.FixtureRequest) -> torch.device:
-    """A processor without the kernel, or what runs it."""
+@pytest.fixture(params=["plain", "amx", "kernel"])
+def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> torch.device:
+    """A processor without AMX, one said to have it, or what runs the kernel."""
     if request.param == "kernel":
         found: torch.device = request.getfixturevalue("kernel")
         return found
+    monkeypatch.setattr("kernels.processor._AMX", request.param == "amx")
     return torch.device("cpu")
 
 
