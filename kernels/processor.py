@@ -2,6 +2,8 @@
 
 import torch
 
+# Rows that several operators in turn had better take together: what one writes is in the cache when the next reads it.
+CACHED_ROWS = 256
 # The compiler's own operators, which a torch built without oneDNN lacks.
 _ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 _ONEDNN_BFLOAT16 = _ONEDNN and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

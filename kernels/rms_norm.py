@@ -3,6 +3,7 @@
 import torch
 
 from kernels.dispatch import runs_kernel
+from kernels.processor import CACHED_ROWS
 from kernels.trial import Size, Trial, byte_count, draw
 
 
@@ -27,12 +28,14 @@ def add_rms_norm(
 
         return kernel(x, plus, weight, eps)
     total = x if plus is None else x + plus
-    # Operators of one type are several times faster than mixed ones.
-    wide = total.float()
-    norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
-    scale = norm.square_().div_(total.shape[-1]).add_(eps).rsqrt_()
-    normal: torch.Tensor = (wide * scale).to(total.dtype)
-    return total, normal.mul_(weight)
+    normal = torch.empty_like(total)
+    for rows, into in zip(total.split(CACHED_ROWS), normal.split(CACHED_ROWS), strict=True):
+        # Operators of one type are several times faster than mixed ones.
+        wide = rows.float()
+        norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
+        scale = norm.square_().div_(total.shape[-1]).add_(eps).rsqrt_()
+        torch.mul((wide * scale).to(total.dtype), weight, out=into)
+    return total, normal
 
 
 def trial(size: Size, dtype: torch.dtype, device: torch.device) -> Trial:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from kernels.dispatch import runs_kernel
+from kernels.processor import CACHED_ROWS
 from kernels.trial import Size, Trial, byte_count, draw
 
 
@@ -74,13 +75,14 @@ def rotary(
 
 def _turn(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, into: torch.Tensor) -> None:
     """`rotary_reference` of x (rows, kv_heads, any, head_dim) in half as many passes."""
-    cos, sin = cos[:, None, None], sin[:, None, None]
-    wide = x.float()
-    turned = torch.empty_like(wide)
-    (first, second), (left, right) = wide.chunk(2, dim=-1), turned.chunk(2, dim=-1)
-    torch.mul(first, cos, out=left).addcmul_(second, sin, value=-1)
-    torch.mul(second, cos, out=right).addcmul_(first, sin)
-    into.copy_(turned)
+    parts = (part.split(CACHED_ROWS) for part in (x, cos[:, None, None], sin[:, None, None], into))
+    for rows, its_cos, its_sin, its_into in zip(*parts, strict=True):
+        wide = rows.float()
+        turned = torch.empty_like(wide)
+        (first, second), (left, right) = wide.chunk(2, dim=-1), turned.chunk(2, dim=-1)
+        torch.mul(first, its_cos, out=left).addcmul_(second, its_sin, value=-1)
+        torch.mul(second, its_cos, out=right).addcmul_(first, its_sin)
+        its_into.copy_(turned)
 
 
 def trial(size: Size, dtype: torch.dtype, device: torch.device) -> Trial:

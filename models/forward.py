@@ -8,6 +8,7 @@ import torch
 from torch.nn import functional
 
 from kernels.fused_linear import WHOLE_ROWS
+from kernels.processor import has_amx
 from kernels.rms_norm import add_rms_norm, rms_norm
 from kernels.rotary import Turned, rotary
 from kernels.tree_attention import Held, prepare, tile_rows, tree_attention
@@ -21,6 +22,8 @@ from models.token_tree import Rows, TokenTree
 
 # Rows that go through a layer's products at once: what they leave between two products stays in a processor's cache.
 _CHUNK_ELEMENTS, _FEWEST_ROWS, _MOST_ROWS = 1 << 21, 256, 4096
+# A matrix unit does so many times more in the time, and wants more rows.
+_AMX_TIMES = 4
 # An accelerator wants many, and has no such cache: this bounds what they leave, 0.5 GB at the real size.
 _ACCELERATOR_ROWS = 8192
 
@@ -63,7 +66,7 @@ class _Forward:
         self._decoder, self._spec, self._pool, self._invariant = decoder, spec, pool, invariant
         rows = _padded(len(x)) if invariant else len(x)
         x = functional.pad(x, (0, 0, 0, rows - len(x)))
-        size = _chunk_rows(spec, x.device)
+        size = _chunk_rows(spec, x)
         # Chunks of their own, which each layer replaces: nothing is copied back. What is yet to be added to each stands
         # beside it, where the next norm adds it.
         self._x = list(x.split(size))
@@ -157,10 +160,11 @@ def _padded(rows: int) -> int:
     return -(-rows // WHOLE_ROWS) * WHOLE_ROWS
 
 
-def _chunk_rows(spec: DecoderSpec, device: torch.device) -> int:
-    if device.type != "cpu":
+def _chunk_rows(spec: DecoderSpec, x: torch.Tensor) -> int:
+    if x.device.type != "cpu":
         return _ACCELERATOR_ROWS
-    return min(max(_CHUNK_ELEMENTS // spec.intermediate_size, _FEWEST_ROWS), _MOST_ROWS)
+    elements = _CHUNK_ELEMENTS * (_AMX_TIMES if has_amx(x) else 1)
+    return min(max(elements // spec.intermediate_size, _FEWEST_ROWS), _MOST_ROWS)
 
 
 def _places(work: Work, rows: int) -> torch.Tensor:
