@@ -6,6 +6,7 @@
 # HOST PORT      where it listens.
 # REQUESTS       how many `make check-hostile` fires.
 # GROUPS FAULTS  how many `make check-chaos` sends and injects.
+# TOKENS         the longest prompts that `make check-kernels` takes.
 # ITEMS          how many `make check-verify` sends.
 # RAY            where `make check-ray` makes its environment.
 # GPU_PYTHON     what `make gpu-check` runs: any Python that has torch and Triton.
@@ -20,6 +21,7 @@ REQUESTS ?= 5000
 GROUPS ?= 10000
 FAULTS ?= 100
 ITEMS ?= 10000
+TOKENS ?= 3000
 RAY ?= .ray
 GPU_PYTHON ?= $(VENV)/bin/python
 TRAINED ?= demo
@@ -56,8 +58,10 @@ check: lint types imports ## lint, types, import rules, then every test, the slo
 	$(TEST) -n $(WORKERS)
 
 check-kernels: $(VENV)/.dev ## every golden case of both families through the kernels, interpreted (minutes)
-	TRITON_INTERPRET=1 $(RUN) -m tests.conformance.by_models visualprm --interpreted --most-tokens 3000
-	TRITON_INTERPRET=1 $(RUN) -m tests.conformance.by_models ixc_reward --interpreted --most-tokens 3000
+	@$(MAKE) --no-print-directory -j 2 check-kernels-visualprm check-kernels-ixc_reward
+
+check-kernels-%: $(VENV)/.dev
+	@OMP_NUM_THREADS=1 TRITON_INTERPRET=1 $(RUN) -m tests.conformance.by_models $* --interpreted --progress --most-tokens $(TOKENS)
 
 gpu-check: ## on a GPU, in under four minutes: kernels, golden scores, speed into benchmarks/results (ARGS="--quick")
 	PYTHONPATH=.:client $(GPU_PYTHON) -m benchmarks.gpu_check $(ARGS)

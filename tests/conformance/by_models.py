@@ -1,7 +1,7 @@
 """Both families' golden scores through the models alone: on a GPU, or through interpreted kernels.
 
 python -m tests.conformance.by_models visualprm [--golden ../shared/golden] [--device cuda] [--dtype bfloat16]
-                                                [--every 3] [--interpreted]
+                                                [--every 3] [--interpreted] [--progress]
 
 It needs neither the service nor what that stands on. `--interpreted` wants TRITON_INTERPRET=1.
 """
@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,10 +42,8 @@ def verdicts(
     family: str, golden: Path, device: torch.device, dtype: torch.dtype, every: int = 1, most_tokens: int = _MOST_TOKENS
 ) -> Iterator[Verdict]:
     """One verdict for every `every`-th case that has scores and is not longer."""
-    folder = golden / family
-    find = (_visual_prm if family == "visualprm" else _ixc_reward)(folder, device, dtype)
-    cases = [case for case in _cases(folder, family, dtype) if _length(case) <= most_tokens]
-    for case in cases[::every]:
+    find = (_visual_prm if family == "visualprm" else _ixc_reward)(golden / family, device, dtype)
+    for case in chosen(family, golden, dtype, every, most_tokens):
         verdict = Verdict(case["id"])
         try:
             with torch.inference_mode():
@@ -54,6 +53,11 @@ def verdicts(
         except Exception as error:  # noqa: BLE001 - one case must not end the run
             verdict.differences.append(f"{type(error).__name__}: {error}")
         yield verdict
+
+
+def chosen(family: str, golden: Path, dtype: torch.dtype, every: int, most_tokens: int) -> list[Case]:
+    """The cases that `verdicts` goes through, in order."""
+    return [case for case in _cases(golden / family, family, dtype) if _length(case) <= most_tokens][::every]
 
 
 def _length(case: Case) -> int:
@@ -158,6 +162,16 @@ def _ixc_reward(folder: Path, device: torch.device, dtype: torch.dtype) -> Find:
     return find
 
 
+def _told(found: Iterator[Verdict], family: str, total: int) -> Iterator[Verdict]:
+    """Each with a line about it on standard error."""
+    started = time.monotonic()
+    for number, verdict in enumerate(found, 1):
+        outcome = f"worst {verdict.worst:.1e}" if verdict.passed else "FAILED"
+        seconds = time.monotonic() - started
+        print(f"{family} {number}/{total}, {seconds:.0f} s: {verdict.id} {outcome}", file=sys.stderr, flush=True)
+        yield verdict
+
+
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("family", choices=FAMILIES)
@@ -167,11 +181,15 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--every", type=int, default=1, help="every so many cases alone")
     parser.add_argument("--most-tokens", type=int, default=_MOST_TOKENS, help="longer prompts are left out")
     parser.add_argument("--interpreted", action="store_true", help="a processor's tensors through the kernels")
+    parser.add_argument("--progress", action="store_true", help="a line for each case, on standard error")
     options = parser.parse_args(arguments)
     # TensorFloat-32 keeps ten bits of a float32's mantissa.
     torch.backends.cudnn.allow_tf32 = False
     dtype, device = getattr(torch, options.dtype), torch.device(options.device)
+    total = len(chosen(options.family, options.golden, dtype, options.every, options.most_tokens))
     found = verdicts(options.family, options.golden, device, dtype, options.every, options.most_tokens)
+    if options.progress:
+        found = _told(found, options.family, total)
     with interpreting() if options.interpreted else contextlib.nullcontext():
         return print_report(found)
 
