@@ -51,7 +51,7 @@ def main() -> None:
         path = Path(folder) / "my_reward.py"
         path.write_text(REWARD_FILE + "reward_func = RewardFunction(Scorer())\n")
         _drive(str(path), label, "reward_func from a file")
-    address = os.environ["STEELYARD_URL"] + "/get_reward"
+    address = os.environ["STEELYARD_URL"] + "/get_reward?model=visualprm"
     if httpx2.post(address, json={"query": [], "prompts": [], "labels": []}).status_code == 200:
         _drive(address, label, "the remote form")
     else:
