@@ -56,14 +56,14 @@ def random_model(
     """Weights at `random_checkpoint`'s scale; a seed gives the same numbers in any dtype, rounded to it."""
     generator = torch.Generator().manual_seed(seed)
     shapes = decoder_shapes(spec) | {"head": (spec.vocab_size, spec.hidden_size)}
-    tensors = {name: _weights(shape, dtype, generator).to(device) for name, shape in shapes.items()}
+    tensors = {name: draw_weights(shape, dtype, generator).to(device) for name, shape in shapes.items()}
     head = tensors["head"]
     decoder = build_decoder(spec, tensors, "")
     pack_decoder(spec, tensors, "")
     return Model(decoder, build_decoder(spec, tensors, ""), head, head[[PLUS, MINUS]])
 
 
-def _weights(shape: tuple[int, ...], dtype: torch.dtype, generator: torch.Generator) -> torch.Tensor:
+def draw_weights(shape: tuple[int, ...], dtype: torch.dtype, generator: torch.Generator) -> torch.Tensor:
     """A norm near 1, or a matrix that keeps its input's scale."""
     noise: torch.Tensor = torch.randn(shape, generator=generator)
     scaled = noise.mul_(0.05).add_(1.0) if len(shape) == 1 else noise.mul_(shape[1] ** -0.5)

@@ -11,6 +11,9 @@ from kernels.pixel_tiles import pixel_tiles
 from kernels.rms_norm import rms_norm_reference
 from models.spec import VisionSpec
 
+# Tiles that go through a tower at once: bounds its activations, 70 to 100 MB a tile at the real sizes.
+TILES_AT_ONCE = 8
+
 
 def _quick_gelu(x: torch.Tensor) -> torch.Tensor:
     return x * torch.sigmoid(1.702 * x)

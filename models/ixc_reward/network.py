@@ -16,11 +16,8 @@ from models.ixc_reward.layout import MEAN, STD
 from models.ixc_reward.spec import IXCRewardSpec, read_spec
 from models.linear import Linear, build_linear, linear_shapes, project
 from models.readout import read_out, read_out_plain
-from models.vision import VisionTower, merge_patches, normalise, patch_features
+from models.vision import TILES_AT_ONCE, VisionTower, merge_patches, normalise, patch_features
 from models.weights import Wanted, is_stale_buffer, load_weights
-
-# Tiles that go through the tower at once: bounds its activations, about 100 MB a tile at the real size.
-_TILES_AT_ONCE = 8
 
 _VISION = "vit.vision_tower.vision_model."
 _FIRST, _SECOND = "vision_proj.0", "vision_proj.2"
@@ -99,7 +96,7 @@ def picture_features(model: IXCReward, pixels: npt.NDArray[np.uint8]) -> torch.T
     tiles = cut(picture, model.spec.tile_size)
     # The whole view of a single tile is that tile.
     views = tiles if len(tiles) == 1 else torch.cat([whole_view(picture, model.spec.tile_size), tiles])
-    merged = torch.cat([_merged_features(model, part) for part in views.split(_TILES_AT_ONCE)])
+    merged = torch.cat([_merged_features(model, part) for part in views.split(TILES_AT_ONCE)])
     columns = pixels.shape[1] // model.spec.tile_size
     rows = [_close_rows(stitch(merged[:1], 1), model.newline), model.separator[None]]
     rows.append(_close_rows(stitch(merged[-len(tiles) :], columns), model.newline))

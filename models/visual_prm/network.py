@@ -14,7 +14,7 @@ from models.decoder import Decoder, build_decoder, decoder_shapes, pack_decoder
 from models.readout import read_out, read_out_plain
 from models.tiling import MEAN, STD
 from models.tokenizer import load_tokenizer
-from models.vision import VisionTower, build_vision, merge_patches, patch_features, vision_shapes
+from models.vision import TILES_AT_ONCE, VisionTower, build_vision, merge_patches, patch_features, vision_shapes
 from models.vision import normalise as normalise_by
 from models.visual_prm.prompt import label_ids
 from models.visual_prm.spec import VisualPRMSpec, read_spec
@@ -22,8 +22,6 @@ from models.weights import Wanted, load_weights
 
 # torch's default, which the reference leaves in the projector; the tower's own norms have another.
 _PROJECTOR_EPS = 1e-5
-# Tiles that go through the tower at once: bounds its activations, about 70 MB a tile at the real size.
-_TILES_AT_ONCE = 8
 
 _VISION = "vision_model."
 _LANGUAGE = "language_model."
@@ -122,7 +120,7 @@ def build(spec: VisualPRMSpec, tensors: Mapping[str, torch.Tensor]) -> VisualPRM
 
 def picture_features(model: VisualPRM, tiles: npt.NDArray[np.uint8]) -> torch.Tensor:
     """RGB tiles (tiles, size, size, 3) → (tiles · tokens a tile, dim), in reading order of tiles and tokens."""
-    parts = torch.tensor(tiles).split(_TILES_AT_ONCE)
+    parts = torch.tensor(tiles).split(TILES_AT_ONCE)
     return torch.cat([_tile_features(model, normalise(part.to(model.device), model.dtype)) for part in parts]).flatten(
         0, 1
     )
