@@ -34,7 +34,12 @@ TRAINERS = (
         alone=("openrlhf==0.11.2",),
     ),
     Trainer(
-        "verl", ("torch==2.13.0", "verl==0.9.1", "TransferQueue", "qwen_vl_utils", "cachetools", "pyzmq", "msgspec")
+        "verl",
+        (
+            "torch==2.13.0",
+            "verl==0.9.1",
+            *("TransferQueue", "cachetools", "fastapi", "msgspec", "pyzmq", "qwen_vl_utils", "uvicorn"),
+        ),
     ),
     Trainer("swift", ("torch==2.13.0", "ms-swift==4.6.0")),
     Trainer("nemo_gym", ("nemo-gym==0.4.0",), python="3.12"),
