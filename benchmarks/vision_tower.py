@@ -7,12 +7,13 @@ a picture in one batch, for every candidate anew; one is timed and multiplied.
 """
 
 import argparse
+from functools import partial
 
 import numpy as np
 import torch
 
 from benchmarks.engine import matmul_rate
-from benchmarks.interleaved import Times, interleave
+from benchmarks.interleaved import Contestant, Times, interleave
 from benchmarks.tuned import start_tuned
 from benchmarks.workloads import draw_weights
 from models.spec import VisionSpec
@@ -32,7 +33,7 @@ SPEC = VisionSpec(
     activation="gelu",
 )
 _LAST = -1
-_PREFERRED, _ALONE, _REFERENCE = "steelyard: once, tiles together", "tiles one by one", "once for each candidate"
+_OURS, _ALONE, _REFERENCE = "steelyard: once, tiles together", "tiles one by one", "once for each candidate"
 
 
 def operations(spec: VisionSpec, tiles: int) -> int:
@@ -54,38 +55,34 @@ def measure(tower: VisionTower, tiles: int, options: argparse.Namespace, dtype: 
     pixels = torch.randn(tiles, 3, 448, 448, generator=torch.Generator().manual_seed(tiles)).to(dtype)
     rates: list[float] = []
 
-    def together() -> torch.Tensor:
-        return torch.cat([patch_features(tower, part, _LAST) for part in pixels.split(TILES_AT_ONCE)])
+    def encode(at_once: int) -> torch.Tensor:
+        return torch.cat([patch_features(tower, part, _LAST) for part in pixels.split(at_once)])
 
-    def alone() -> torch.Tensor:
-        return torch.cat([patch_features(tower, part, _LAST) for part in pixels.split(1)])
-
-    def reference() -> float:
-        patch_features(tower, pixels, _LAST)
-        return float(options.candidates)
+    def timed(at_once: int, times: int = 1) -> float:
+        encode(at_once)
+        return float(times)
 
     def rate() -> float:
         rates.append(matmul_rate(dtype))
         return 1.0
 
-    torch.testing.assert_close(
-        together().float(), alone().float(), rtol=0.05, atol=0.5 if dtype.itemsize == 2 else 1e-3
-    )
-    timed = {
+    tolerance = 0.5 if dtype == torch.bfloat16 else 1e-3
+    torch.testing.assert_close(encode(TILES_AT_ONCE).float(), encode(1).float(), rtol=0.05, atol=tolerance)
+    contestants: dict[str, Contestant] = {
         "(the matmul rate)": rate,
-        _PREFERRED: lambda: float(together() is not None),
-        _ALONE: lambda: float(alone() is not None),
-        _REFERENCE: reference,
+        _OURS: partial(timed, TILES_AT_ONCE),
+        _ALONE: partial(timed, 1),
+        _REFERENCE: partial(timed, tiles, options.candidates),
     }
-    _print(interleave(timed, options.rounds), tiles, rates)
+    _print(interleave(contestants, options.rounds), tiles, rates)
 
 
 def _print(times: Times, tiles: int, rates: list[float]) -> None:
     done = operations(SPEC, tiles)
-    reached = np.median([done / s / r for s, r in zip(times.seconds[_PREFERRED], rates, strict=True)])
+    reached = np.median([done / s / r for s, r in zip(times.seconds[_OURS], rates, strict=True)])
     print(f"{tiles} tiles, {done / 1e12:.2f} T operations, {reached:.0%} of {np.median(rates) / 1e9:.0f} GFLOP/s")
-    for name in (_PREFERRED, _ALONE, _REFERENCE):
-        ratio, least, most = times.ratio(name, _PREFERRED)
+    for name in (_OURS, _ALONE, _REFERENCE):
+        ratio, least, most = times.ratio(name, _OURS)
         print(f"  {name:32} {times.median(name):7.2f} s  {ratio:.2f} ({least:.2f}–{most:.2f})")
 
 

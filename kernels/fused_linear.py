@@ -1,5 +1,7 @@
 """A linear map with what follows it: the activation, a product or a residual sum, while its output is in registers."""
 
+from collections.abc import Sequence
+
 import torch
 from torch.nn import functional
 
@@ -97,12 +99,19 @@ def _in_tiles(
     plus: torch.Tensor | None,
 ) -> torch.Tensor:
     """`fused_linear` of always as many rows at once, whose sums then have one order."""
-    tiles = []
-    for first in range(0, len(x), _FIXED_ROWS):
-        rows, missing = slice(first, first + _FIXED_ROWS), max(first + _FIXED_ROWS - len(x), 0)
-        own, its_times, its_plus = (
-            None if part is None else functional.pad(part[rows], (0, 0, 0, missing)) for part in (x, times, plus)
-        )
-        assert own is not None
-        tiles.append(fused_linear(own, weight, bias, silu=silu, times=its_times, plus=its_plus))
-    return torch.cat(tiles)[: len(x)] if tiles else x.new_empty(0, weight.shape[0])
+    missing = -len(x) % _FIXED_ROWS
+
+    def cut(part: torch.Tensor) -> Sequence[torch.Tensor]:
+        # Padding by nothing would copy.
+        whole = functional.pad(part, (0, 0, 0, missing)) if missing else part
+        pieces: Sequence[torch.Tensor] = whole.split(_FIXED_ROWS)
+        return pieces
+
+    tiles = cut(x)
+    nothing = [None] * len(tiles)
+    its_times, its_plus = (nothing if part is None else cut(part) for part in (times, plus))
+    done = [
+        fused_linear(tile, weight, bias, silu=silu, times=by, plus=more)
+        for tile, by, more in zip(tiles, its_times, its_plus, strict=True)
+    ]
+    return torch.cat(done)[: len(x)]

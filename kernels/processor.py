@@ -8,6 +8,8 @@ CACHED_ROWS = 256
 _ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 _ONEDNN_BFLOAT16 = _ONEDNN and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 _AMX = bool(torch.cpu._is_amx_tile_supported())
+# AVX-512 BF16 or AMX.
+MULTIPLIES_BFLOAT16 = _AMX or bool(torch.cpu._is_avx512_bf16_supported())
 
 
 def has_onednn(x: torch.Tensor) -> bool:

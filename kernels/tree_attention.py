@@ -134,6 +134,7 @@ def _attend_fused(q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, blo
 
     Twice as fast where its products run on AMX; elsewhere it does bfloat16 no faster than float32, and products win.
     """
+    # For each layer anew: kept for all blocks of a long prompt, masks as wide as their keys would take gigabytes.
     mask = block.bias.new_zeros(len(q), keys.shape[1])
     mask[:, keys.shape[1] - block.bias.shape[1] :] = block.bias
     heads_first = q.transpose(0, 1).unsqueeze(0)

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from kernels.dispatch import switch_off
+from kernels.processor import MULTIPLIES_BFLOAT16
 from kernels.self_test import failing_kernels
 from models.checkpoint import CheckpointError, weights_digest
 from models.registry import identify
@@ -50,11 +51,7 @@ def resolve_dtype(dtype: str, device: torch.device, directory: Path) -> torch.dt
     if device.type != "cpu":
         return torch.bfloat16
     halves = {stored.dtype for stored in stored_tensors(directory).values()} <= {"BF16", "F16"}
-    return torch.bfloat16 if halves and _multiplies_bfloat16() else torch.float32
-
-
-def _multiplies_bfloat16() -> bool:
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if halves and MULTIPLIES_BFLOAT16 else torch.float32
 
 
 def try_kernels(device: torch.device) -> tuple[str, ...]:

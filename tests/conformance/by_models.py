@@ -186,9 +186,9 @@ def main(arguments: Sequence[str]) -> int:
     # TensorFloat-32 keeps ten bits of a float32's mantissa.
     torch.backends.cudnn.allow_tf32 = False
     dtype, device = getattr(torch, options.dtype), torch.device(options.device)
-    total = len(chosen(options.family, options.golden, dtype, options.every, options.most_tokens))
     found = verdicts(options.family, options.golden, device, dtype, options.every, options.most_tokens)
     if options.progress:
+        total = len(chosen(options.family, options.golden, dtype, options.every, options.most_tokens))
         found = _told(found, options.family, total)
     with interpreting() if options.interpreted else contextlib.nullcontext():
         return print_report(found)

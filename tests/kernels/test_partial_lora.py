@@ -49,6 +49,15 @@ def test_a_linear_may_have_no_bias() -> None:
     torch.testing.assert_close(partial_lora(x, weight, None, a, b, rows), expected)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_an_adapted_row_has_the_same_bits_however_many_there_are(dtype: torch.dtype) -> None:
+    x, weights = _random(64, 96).to(dtype), _weights(dtype)
+    many = partial_lora(x, *weights, torch.arange(64))
+    for count in (1, 2, 3, 5, 11, 17):
+        rows = torch.arange(30, 30 + count)
+        assert torch.equal(partial_lora(x, *weights, rows)[rows], many[rows])
+
+
 @pytest.mark.parametrize("width", [96, 2048])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @torch.inference_mode()

@@ -5,6 +5,7 @@ import torch
 
 from loadtest.valkey import free_port
 from models.prefix_cache import CacheCounts
+from service.cache_metrics import CacheCollector
 from service.engine_counts import EngineCounts
 from service.engine_process import try_kernels
 from service.feature_cache import FeatureCounts
@@ -22,9 +23,10 @@ def test_a_processor_tries_no_kernel() -> None:
 
 def test_a_kernel_that_is_off_is_a_metric() -> None:
     metrics = Metrics()
-    assert FALLBACK not in metrics.render()
+    assert b"steelyard_kernel_fallback" not in metrics.render()
     metrics.caches.counts = _told(COUNTS)
     assert FALLBACK in metrics.render()
+    assert isinstance(metrics.caches, CacheCollector)
 
 
 def test_a_worker_shows_it_on_its_own_port() -> None:
