@@ -6,6 +6,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +54,15 @@ class Running:
         finally:
             with suppress(psutil.NoSuchProcess):
                 engine.resume()
+
+    def come_to_late(self, ask: Callable[[], Found], groups: int = 1) -> Found:
+        """What `ask` returns when the engine first reads its groups after their deadline of a millisecond."""
+        with ThreadPoolExecutor(1) as pool:
+            with self.stopped_engine():
+                asked = pool.submit(ask)
+                self.await_waiting(groups)
+                time.sleep(0.01)
+            return asked.result()
 
     def logged(self) -> str:
         return Path(self.log.name).read_text(encoding="utf-8")

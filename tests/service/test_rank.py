@@ -2,7 +2,7 @@
 
 import io
 import re
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import httpx2
@@ -221,11 +221,9 @@ def test_pinned_weights_that_are_served_rank(api: httpx2.Client) -> None:
 
 
 def test_both_models_are_asked_at_once_and_share_one_deadline(server: Running) -> None:
-    with server.client() as client, ThreadPoolExecutor(1) as pool:
-        with server.stopped_engine():
-            waiting = pool.submit(post, client, blend=BLEND, deadline_ms=1, candidates=["asked at once"])
-            server.await_waiting(2)
-        answer = ranked(waiting.result())
+    with server.client() as client:
+        asked = partial(post, client, blend=BLEND, deadline_ms=1, candidates=["asked at once"])
+        answer = ranked(server.come_to_late(asked, groups=2))
     assert answer.results[0].status == "expired"
     assert answer.results[0].retryable is True
     assert {one.status for one in answer.results[0].models.values()} == {"expired"}
