@@ -1,7 +1,5 @@
 """The families' networks as the engine drives them."""
 
-import itertools
-from collections import OrderedDict
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -24,11 +22,10 @@ from service.batching import Waiting
 from service.device_faults import guarded, raising_device_faults
 from service.engine import Attempt, Features, Logits, Scorer
 from service.job import Job, JobPicture, PictureKey
+from service.picture_numbers import PictureNumbers
 
 # Bytes of the weights read so far, and of all.
 Progress = Callable[[int, int], None]
-# More than a prefix cache holds pictures of.
-_PICTURES_KNOWN = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,21 +43,6 @@ def load_scorer(family: Family, directory: Path, running: Running, progress: Pro
     return _LOAD[family.name](directory, running, progress)
 
 
-class PictureNumbers:
-    """A number for every picture that a model sees, never given twice; the oldest are forgotten."""
-
-    def __init__(self, most: int = _PICTURES_KNOWN) -> None:
-        self._most, self._numbers, self._next = most, OrderedDict[PictureKey, int](), itertools.count()
-
-    def of(self, key: PictureKey) -> int:
-        if key not in self._numbers:
-            self._numbers[key] = next(self._next)
-        self._numbers.move_to_end(key)
-        if len(self._numbers) > self._most:
-            self._numbers.popitem(last=False)
-        return self._numbers[key]
-
-
 class NetworkScorer:
     """A loaded network: how it sees a picture, scores candidates packed, and one of them plainly."""
 
@@ -73,7 +55,7 @@ class NetworkScorer:
         self._see = see
         self._tree = tree
         self._score_plain = score_plain
-        self._numbers = PictureNumbers()
+        self._numbers = PictureNumbers(tree.counts.capacity)
 
     @property
     def counts(self) -> CacheCounts:
@@ -95,8 +77,8 @@ class _PackedAttempt:
     """One packed forward over a batch."""
 
     def __init__(self, batch: Sequence[Waiting], tree: TreeScorer, numbers: PictureNumbers) -> None:
-        keys = {key for entry in batch for key in map(entry.job.key, entry.pictures)}
-        known = {key: numbers.of(key) for key in keys}
+        rows = {entry.job.key(picture): picture.tokens for entry in batch for picture in entry.pictures}
+        known = {key: numbers.of(key, count) for key, count in rows.items()}
         self._scoring = tree.begin([_prompt(e.job, index, known) for e in batch for index in e.candidates])
         wanted = set(self._scoring.pictures)
         self._wanted = {key: number for key, number in known.items() if number in wanted}
