@@ -12,13 +12,16 @@ class Sized(Protocol):
     def nbytes(self) -> int: ...
 
 
+# What a picture takes beside its features: the rest of a page, the objects that hold them, its key.
+ENTRY_BYTES = 5120
+
 Key = TypeVar("Key")
 Features = TypeVar("Features", bound=Sized)
 
 
 @dataclass(frozen=True, slots=True)
 class FeatureCounts:
-    """Pictures found, not found and evicted since the start; the bytes kept now and at most."""
+    """Pictures found, not found and evicted since the start; the bytes taken now and at most."""
 
     hits: int
     misses: int
@@ -49,16 +52,20 @@ class FeatureCache(Generic[Key, Features]):
         return found
 
     def put(self, key: Key, features: Features) -> None:
-        if key in self._kept or features.nbytes > self._budget:
+        if key in self._kept or _size(features) > self._budget:
             return
         self._kept[key] = features
-        self._bytes += features.nbytes
+        self._bytes += _size(features)
         while self._bytes > self._budget:
             _, dropped = self._kept.popitem(last=False)
-            self._bytes -= dropped.nbytes
+            self._bytes -= _size(dropped)
             self._evicted += 1
 
     def clear(self) -> None:
         self._evicted += len(self._kept)
         self._kept.clear()
         self._bytes = 0
+
+
+def _size(features: Sized) -> int:
+    return ENTRY_BYTES + features.nbytes

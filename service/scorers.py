@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from models.candidate import Candidate, PlacedPicture
+from models.feature_memory import MappedFeatures, set_apart
 from models.ixc_reward import network as ixc_reward
 from models.ixc_reward.frames import compose
 from models.ixc_reward.layout import lay_out_across, lay_out_frames, pad
@@ -63,8 +64,8 @@ class NetworkScorer:
 
     @raising_device_faults
     @torch.inference_mode()
-    def encode(self, picture: JobPicture, contents: Sequence[bytes]) -> torch.Tensor:
-        return self._see(picture, contents)
+    def encode(self, picture: JobPicture, contents: Sequence[bytes]) -> Features:
+        return set_apart(self._see(picture, contents))
 
     @raising_device_faults
     def begin(self, batch: Sequence[Waiting]) -> "Attempt":
@@ -136,6 +137,8 @@ def _candidate(job: Job, index: int, features: Mapping[PictureKey, Features]) ->
 
 
 def _tensor(features: Features) -> torch.Tensor:
+    if isinstance(features, MappedFeatures):
+        return features.tensor()
     assert isinstance(features, torch.Tensor)
     return features
 

@@ -134,7 +134,7 @@ def job(
     return Job(name, "prm", rank, time.monotonic(), deadline, b"", candidates, pictures)
 
 
-def run(script: Script, scorer: Halver, tokens: int = 1000, feature_bytes: int = 1024) -> Script:
+def run(script: Script, scorer: Halver, tokens: int = 1000, feature_bytes: int = 2**16) -> Script:
     """Until the script says stop; whatever happened, nothing is held in the end."""
     Engine({"prm": scorer}, script, Budget(tokens, 100), feature_bytes).run()
     assert scorer.open == []

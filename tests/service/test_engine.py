@@ -177,10 +177,10 @@ def test_every_attempt_is_closed_whatever_becomes_of_it() -> None:
 
 
 def test_the_engine_tells_what_its_caches_did_after_every_batch() -> None:
-    script = run(Script(arrive(job("a", 1)), arrive(job("b", 2))), Halver(), tokens=123)
+    script = run(Script(arrive(job("a", 1)), arrive(job("b", 2))), Halver(), tokens=123, feature_bytes=456)
     assert script.counts.batch_tokens == 123
     assert script.counts.prefixes == {"prm": Halver.counts}
-    assert script.counts.features.budget == 1024
+    assert script.counts.features.budget == 456
 
 
 def test_a_long_line_is_served_without_comparing_everybody_with_everybody() -> None:
