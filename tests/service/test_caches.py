@@ -8,7 +8,6 @@ from itertools import cycle
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 from PIL import Image
 
@@ -18,6 +17,7 @@ from service.gateway_model import GatewayModel
 from service.images import ImageStore
 from steelyard.schema import ScoreStepsRequest, ScoreStepsResponse
 from tests.service.running import DEMO, Running, running, same_scores, scored, until
+from tests.service.test_faults import await_forward, processor_s
 
 # Some 130 tokens of each model, two pictures, a few short texts; and batches of which a group needs several.
 LITTLE_KEPT = ("--prefix-cache-bytes", "200000", "--vision-cache-bytes", "10000", "--token-cache-bytes", "6000")
@@ -249,15 +249,10 @@ def test_a_huge_prompt_of_a_filter_does_not_hold_up_an_online_call() -> None:
         engine = server.engine()
         worked_s = processor_s(engine)
         huge = pool.submit(ask, server, "Huge?", [text], priority="batch")
-        until(lambda: processor_s(engine) - worked_s > 0.3, "its forward")
+        await_forward(engine, worked_s)
         online = [ask(server, f"Quick {i}?", ["a", "b"], priority="online") for i in range(3)]
         assert not huge.done()
         assert {result.status for answer in online for result in answer.results} == {"ok"}
         answer = huge.result()
         assert answer.usage.computed_tokens > 16_384
         assert [result.status for result in answer.results] == ["ok"]
-
-
-def processor_s(process: psutil.Process) -> float:
-    times = process.cpu_times()
-    return float(times.user + times.system)
