@@ -11,7 +11,7 @@ from tests.conformance.report import Verdict
 from tests.golden import IXC_REWARD, VISUAL_PRM, read_lines
 
 # What one token of the tiny checkpoints fills: keys and values, 3 layers, 2 heads of 16 numbers of 4 bytes; and notes.
-TOKEN_BYTES = 2 * 3 * 2 * 16 * 4 + 96
+TOKEN_BYTES = 2 * 3 * 2 * 16 * 4 + 208
 # The shortest prompt is longer than a handful; several prompts are not held together by a few.
 ROOMY, FEW, HANDFUL, NONE = 2**26, 300 * TOKEN_BYTES, 12 * TOKEN_BYTES, 0
 
