@@ -30,4 +30,4 @@ def rope_tables(
 
 def is_stretched(rope: RopeSpec, length: int) -> bool:
     """Whether a sequence of `length` has a base of its own, so that its keys are no other sequence's."""
-    return rope.scaling == "dynamic" and length > rope.max_positions
+    return rope.longest_shared is not None and length > rope.longest_shared

@@ -17,6 +17,11 @@ class RopeSpec:
     factor: float
     max_positions: int
 
+    @property
+    def longest_shared(self) -> int | None:
+        """A longer sequence has a base of its own, so that its keys are no other's; None where all have the same."""
+        return self.max_positions if self.scaling == "dynamic" else None
+
 
 @dataclass(frozen=True, slots=True)
 class DecoderSpec:

@@ -44,19 +44,18 @@ class Waiting:
     @classmethod
     def of(cls, job: Job, candidates: Iterable[int]) -> "Waiting":
         chosen = tuple(candidates)
-        prefix_tokens = 0 if job.plain else len(job.prefix) // 4
-        # Candidates with the same pictures begin with the same tokens.
-        carried = dict.fromkeys([job.pictures] if job.pictures else (job.candidates[c].pictures for c in chosen))
-        pictures = {job.key(picture): picture for own in carried for picture in own}
+        sharing = [c for c in chosen if job.shares(c)]
+        prefix_tokens = len(job.prefix) // 4 if sharing else 0
+        pictures = {job.key(picture): picture for own in _carried(job, chosen) for picture in own}
         return cls(
             job=job,
             candidates=chosen,
             place=_place(job, chosen),
             pictures=tuple(pictures.values()),
             keys=tuple(pictures),
-            prefixes=frozenset(_identity(job, own) for own in carried) if prefix_tokens else frozenset(),
+            prefixes=frozenset(_identity(job, own) for own in _carried(job, sharing)) if prefix_tokens else frozenset(),
             prefix_tokens=prefix_tokens,
-            suffix_tokens=sum(map(job.tokens, chosen)) - prefix_tokens * len(chosen),
+            suffix_tokens=sum(map(job.tokens, chosen)) - prefix_tokens * len(sharing),
         )
 
     @property
@@ -189,6 +188,11 @@ def _split(entry: Waiting, budget: Budget) -> tuple[Waiting, Waiting]:
         if not load.take(Waiting.of(entry.job, (candidate,))):
             return Waiting.of(entry.job, entry.candidates[:count]), Waiting.of(entry.job, entry.candidates[count:])
     return entry, Waiting.of(entry.job, ())
+
+
+def _carried(job: Job, chosen: Iterable[int]) -> Iterable[tuple[JobPicture, ...]]:
+    """The pictures of each candidate, once for those with the same ones, which begin with the same tokens."""
+    return dict.fromkeys([job.pictures] if job.pictures else (job.candidates[c].pictures for c in chosen))
 
 
 def _identity(job: Job, pictures: Iterable[JobPicture]) -> int:

@@ -52,6 +52,11 @@ class GatewayModel(ABC):
     def max_tiles(self) -> int:
         """Tiles that a picture is cut into unless a call says otherwise; 0 for a model that sees none."""
 
+    @property
+    def longest_shared(self) -> int | None:
+        """Tokens of the longest prompt that may share what is computed with another; None where any may."""
+        return None
+
     @abstractmethod
     def ready(self, request: ScoreRequest, images: ImageStore, skip: Collection[int] = ()) -> ReadyGroup:
         """Encode a request's candidates but those in `skip`; runs on a thread.

@@ -51,7 +51,8 @@ class Job:
     `submitted` and `deadline` (None for none) are in seconds of this machine's monotonic clock, which no correction of
     its time can move; `rank` is 0 for online, 1 for train, 2 for batch.
     `deaths` counts the workers that died with this job in hand, `done` names the candidates that had an outcome by
-    then. `plain` asks for the unshared oracle path. Jobs of one `opening` are likely to share much of their prompts.
+    then. `plain` asks for the unshared oracle path; nor does a prompt share anything that has more tokens than
+    `longest_shared`. Jobs of one `opening` are likely to share much of their prompts.
     """
 
     id: str
@@ -66,6 +67,7 @@ class Job:
     deaths: int = 0
     done: tuple[int, ...] = ()
     opening: str = ""
+    longest_shared: int | None = None
 
     @property
     def left(self) -> tuple[int, ...]:
@@ -85,6 +87,10 @@ class Job:
 
     def readouts(self, index: int) -> Ids:
         return np.frombuffer(self.candidates[index].readouts, np.int32)
+
+    def shares(self, index: int) -> bool:
+        """Whether what is computed of a candidate's prompt may be another one's too."""
+        return not self.plain and (self.longest_shared is None or self.tokens(index) <= self.longest_shared)
 
     def tokens(self, index: int) -> int:
         return (len(self.prefix) + len(self.candidates[index].suffix)) // 4

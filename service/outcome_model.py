@@ -31,6 +31,10 @@ class OutcomeModel(WholeModel):
     def max_tiles(self) -> int:
         return DEFAULT_TILES
 
+    @property
+    def longest_shared(self) -> int | None:
+        return self.spec.decoder.rope.longest_shared
+
     def ready(self, request: ScoreRequest, images: ImageStore, skip: Collection[int] = ()) -> ReadyGroup:
         assert isinstance(request, ScoreOutcomesRequest)
         chosen = [index for index in range(request.size) if index not in skip]

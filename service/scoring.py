@@ -309,6 +309,7 @@ def _job(call: _Call, group: ReadyGroup, arrived: float) -> Job:
         candidates=group.candidates,
         pictures=group.pictures,
         plain=call.plain,
+        longest_shared=call.model.longest_shared,
         opening=opening_of(call.model.name, request, group),
     )
 

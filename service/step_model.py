@@ -41,6 +41,10 @@ class StepModel(GatewayModel):
     def max_tiles(self) -> int:
         return self.spec.max_tiles
 
+    @property
+    def longest_shared(self) -> int | None:
+        return self.spec.decoder.rope.longest_shared
+
     def grid(self, image: Image, max_tiles: int | None) -> Grid:
         """How a picture is cut; without dynamic tiling it stays whole."""
         spec = self.spec

@@ -28,12 +28,14 @@ def waiting(
     deaths: int = 0,
     model: str = "prm",
     plain: bool = False,
+    longest_shared: int | None = None,
 ) -> Waiting:
     """Suffixes of so many tokens after a prefix of one token a letter; its picture is its own unless it is named."""
     pictures = (JobPicture((picture or name,), False, (tiles, 1), tiles, offset, tiles * 4),) if tiles else ()
     candidates = tuple(JobCandidate(bytes(4 * count), bytes(4)) for count in tokens)
     ids = prefix.encode("utf-32-le")
     job = Job(name, model, rank, submitted, deadline, ids, candidates, pictures, plain, deaths)
+    job = dataclasses.replace(job, longest_shared=longest_shared)
     return Waiting.of(job, range(len(tokens)))
 
 
@@ -129,6 +131,15 @@ A, B = "a" * 60, "b" * 60
 def test_candidates_count_their_prefix_once_and_on_the_oracle_path_each() -> None:
     assert waiting("a", (10, 10, 20), prefix=A).tokens == 100
     assert waiting("a", (10, 10, 20), prefix=A, plain=True).tokens == 220
+
+
+def test_a_prompt_too_long_to_share_counts_its_prefix_for_itself() -> None:
+    group = waiting("a", (10, 40, 41, 50), prefix=A, longest_shared=100)
+    assert (group.tokens, len(group.prefixes)) == (60 + 10 + 40 + 101 + 110, 1)
+    alone = waiting("b", (41, 50), prefix=A, longest_shared=100)
+    assert (alone.tokens, alone.prefixes) == (101 + 110, frozenset())
+    packing = pack([group], Budget(tokens=240, tiles=10), 0.0)
+    assert [entry.candidates for entry in (*packing.batch, *packing.waiting)] == [(0, 1, 2), (3,)]
 
 
 def test_groups_with_the_same_prefix_count_it_once() -> None:
@@ -229,9 +240,10 @@ def cost(batch: Iterable[Waiting]) -> tuple[int, int]:
         pictures = job.pictures_of(candidate)
         tiles |= {job.key(picture): picture.tiles for picture in pictures}
         within = tuple(p for p in pictures if p.offset < len(job.prefix) // 4)
-        shared = (job.model, job.prefix, within) in prefixes and not job.plain
-        tokens += job.tokens(candidate) - (len(job.prefix) // 4 if shared else 0)
-        prefixes.add((job.model, job.prefix, within))
+        is_shared = job.shares(candidate) and (job.model, job.prefix, within) in prefixes
+        tokens += job.tokens(candidate) - (len(job.prefix) // 4 if is_shared else 0)
+        if job.shares(candidate):
+            prefixes.add((job.model, job.prefix, within))
     return tokens, sum(tiles.values())
 
 
@@ -262,6 +274,7 @@ def lines(draw: st.DrawFn, *, deadlines: st.SearchStrategy[float | None]) -> lis
             deaths=draw(st.sampled_from([0, 0, 0, 2])),
             model=draw(st.sampled_from(["prm", "prm", "orm"])),
             plain=draw(st.sampled_from([False, False, False, True])),
+            longest_shared=draw(st.sampled_from([None, None, 40, 5])),
         )
         if not entry.job.pictures and draw(st.booleans()):
             entry = own_pictures(entry, *draw(st.tuples(*[st.integers(1, 3) for _ in entry.candidates])))

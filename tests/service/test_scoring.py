@@ -74,6 +74,14 @@ async def test_usage_adds_up_and_equal_candidates_cost_once() -> None:
     assert 0 < usage.cached_tokens < usage.computed_tokens
 
 
+async def test_a_job_tells_which_prompts_outgrow_the_models_positions_and_share_nothing() -> None:
+    queue = Script(0.0)
+    await answer(scoring(queue), request("short", "word " * 1024))
+    (job,) = queue.jobs
+    assert [job.tokens(index) > 1024 for index in (0, 1)] == [False, True]
+    assert [job.shares(index) for index in (0, 1)] == [True, False]
+
+
 async def test_an_engine_that_never_answers_is_a_504(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scoring_module, "GRACE_S", 0.0)
     with pytest.raises(DeadlineExceeded):
