@@ -31,8 +31,9 @@ from benchmarks.vllm_baseline import VLLM
 from benchmarks.workloads import FULL, SHAPES, Model, Workload, build_workload, random_model
 from kernels.processor import has_amx
 from models.candidate import Candidate
+from models.pausing import run_through
 from models.readout import prompts_of
-from models.tree_scorer import Logits, TreeScorer, run_through
+from models.tree_scorer import Logits, TreeScorer
 
 OURS, INVARIANT, CACHED = "steelyard", "steelyard, batch-invariant", "steelyard, prefix cached"
 _CACHE_BYTES = 2**31

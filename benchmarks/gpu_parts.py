@@ -17,8 +17,9 @@ from kernels.fixed_linear import fixed_linear
 from kernels.trial import SMALL, W1, Size, draw, make_trial, worst_difference
 from kernels.triton import KERNELS
 from models.candidate import Candidate
+from models.pausing import run_through
 from models.readout import prompts_of
-from models.tree_scorer import Logits, TreeScorer, run_through
+from models.tree_scorer import Logits, TreeScorer
 from tests.conformance.by_models import verdicts
 
 _CUDA = torch.device("cuda")

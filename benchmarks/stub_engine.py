@@ -20,7 +20,8 @@ class Stub:
 
     counts = CacheCounts(looked_up=0, hit=0, evicted=0, held=0, capacity=0)
 
-    def encode(self, picture: JobPicture, contents: Sequence[bytes]) -> Logits:
+    def encode(self, picture: JobPicture, contents: Sequence[bytes]) -> Generator[None, None, Features]:
+        yield
         return np.empty(0, np.float32)
 
     def begin(self, batch: Sequence[Waiting]) -> "Nothing":

@@ -11,8 +11,9 @@ from kernels.step_scores import step_scores_reference
 from models import plain
 from models.candidate import Candidate
 from models.decoder import Decoder
+from models.pausing import run_through
 from models.token_tree import picture_keys
-from models.tree_scorer import Prompt, TreeScorer, run_through
+from models.tree_scorer import Prompt, TreeScorer
 
 
 def read_out(decoder: Decoder, head: torch.Tensor, candidates: Sequence[Candidate]) -> list[npt.NDArray[np.float32]]:

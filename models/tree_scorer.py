@@ -155,16 +155,6 @@ class Scoring:
         self._slots = self._slots[:0]
 
 
-def run_through(scoring: Generator[None, None, list[Logits]]) -> list[Logits]:
-    """Without pausing."""
-    while True:
-        try:
-            next(scoring)
-        except StopIteration as ended:
-            logits: list[Logits] = ended.value
-            return logits
-
-
 def _needed(prompt: Prompt) -> int:
     return int(prompt.readouts.max(initial=-1)) + 1
 

@@ -1,6 +1,6 @@
 """Vision towers, InternViT and CLIP: tiles of pixels to one feature row a patch."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,8 +11,10 @@ from kernels.pixel_tiles import pixel_tiles
 from kernels.rms_norm import rms_norm_reference
 from models.spec import VisionSpec
 
-# Tiles that go through a tower at once: bounds its activations, 70 to 100 MB a tile at the real sizes.
+# Tiles that go through a tower at once: bounds its activations, 70 to 100 MB a tile at the real sizes. A processor
+# takes half a second or more for each, others wait until it pauses, and more than two at once are no faster there.
 TILES_AT_ONCE = 8
+TILES_AT_ONCE_ON_CPU = 2
 
 
 def _quick_gelu(x: torch.Tensor) -> torch.Tensor:
@@ -143,6 +145,17 @@ def patch_features(tower: VisionTower, pixels: torch.Tensor, select_layer: int) 
         normal = _norm(tower.spec, x, layer.norm2, layer.norm2_bias)
         x = x + _scaled(_mlp(tower.spec, layer, normal), layer.scale2)
     return x[:, 1:]
+
+
+def see_in_parts(
+    tiles: torch.Tensor, see: Callable[[torch.Tensor], torch.Tensor], device: torch.device
+) -> Generator[None, None, torch.Tensor]:
+    """What `see` makes of tiles (tiles, …) on its device, a few at a time with a pause after them, → (tiles, …)."""
+    seen = []
+    for part in tiles.split(TILES_AT_ONCE_ON_CPU if device.type == "cpu" else TILES_AT_ONCE):
+        seen.append(see(part))
+        yield
+    return torch.cat(seen)
 
 
 def normalise(

@@ -28,7 +28,7 @@ class ClassifierScorer:
         """Nothing is kept from batch to batch."""
         return CacheCounts(0, 0, 0, 0, 0)
 
-    def encode(self, picture: JobPicture, contents: Sequence[bytes]) -> Features:
+    def encode(self, picture: JobPicture, contents: Sequence[bytes]) -> Generator[None, None, Features]:
         raise TypeError("this model reads text alone")
 
     @raising_device_faults

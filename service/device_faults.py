@@ -6,7 +6,7 @@ from typing import ParamSpec, TypeVar
 
 import torch
 
-from service.engine import DeviceFault, Logits, OutOfMemory
+from service.engine import DeviceFault, OutOfMemory
 
 Params = ParamSpec("Params")
 Result = TypeVar("Result")
@@ -32,13 +32,13 @@ def raising_device_faults(method: Callable[Params, Result]) -> Callable[Params, 
     return guarded
 
 
-def guarded(forward: Generator[None, None, list[Logits]]) -> Generator[None, None, list[Logits]]:
-    """A forward that raises them; torch's mode is set for each piece, as others run between."""
-    step = raising_device_faults(torch.inference_mode()(lambda: next(forward)))
+def guarded(work: Generator[None, None, Result]) -> Generator[None, None, Result]:
+    """Work that raises them; torch's mode is set for each piece, as others run between."""
+    step = raising_device_faults(torch.inference_mode()(lambda: next(work)))
     while True:
         try:
             step()
         except StopIteration as ended:
-            logits: list[Logits] = ended.value
-            return logits
+            result: Result = ended.value
+            return result
         yield

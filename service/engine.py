@@ -6,13 +6,15 @@ While a forward runs the next batch grows in the queue; an idle engine starts on
 import logging
 import time
 from collections import Counter
-from collections.abc import Collection, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from models.pausing import run_through
 from models.prefix_cache import CacheCounts
 from service.batching import ALONE_AFTER_DEATHS, Budget, Waiting, halves, pack
 from service.engine_counts import EngineCounts
@@ -26,6 +28,8 @@ log = logging.getLogger(__name__)
 Logits = npt.NDArray[np.float32]
 # A job's id and the index of a candidate in it.
 Place = tuple[str, int]
+# What is done where the batch in hand pauses.
+Pause = Callable[[], None]
 
 
 class Features(Protocol):
@@ -63,8 +67,8 @@ class Scorer(Protocol):
         """What its prefix cache has done so far."""
         ...
 
-    def encode(self, picture: JobPicture, contents: Sequence[bytes]) -> Features:
-        """A picture's features; `contents` are the bytes of its files."""
+    def encode(self, picture: JobPicture, contents: Sequence[bytes]) -> Generator[None, None, Features]:
+        """Pauses now and then; returns a picture's features. `contents` are the bytes of its files."""
         ...
 
     def begin(self, batch: Sequence[Waiting]) -> Attempt: ...
@@ -114,6 +118,8 @@ class Engine:
         self._in_hand: list[Sequence[Waiting]] = []
         # Whether somebody may be waiting who should pass the forward in hand, and whether there is no memory for it.
         self._news = self._crowded = False
+        # The picture that the batch in hand is having encoded.
+        self._encoding: PictureKey | None = None
         self._stopped = False
 
     def run(self) -> None:
@@ -209,17 +215,10 @@ class Engine:
         """None when a picture turned out to be broken, which its candidates have to be told first."""
         attempt = self._scorers[batch[0].job.model].begin(batch)
         try:
-            if not self._see(batch, attempt.pictures, result):
+            pause = partial(self._let_pass, batch, sum(attempt.computed))
+            if not self._see(batch, attempt.pictures, result, pause):
                 return None
-            rows = sum(attempt.computed)
-            forward = attempt.run(result.features)
-            while True:
-                try:
-                    next(forward)
-                except StopIteration as ended:
-                    logits: list[Logits] = ended.value
-                    break
-                self._let_pass(batch, rows)
+            logits = run_through(attempt.run(result.features), pause)
         finally:
             attempt.close()
         for (job, _), rows in zip(places, attempt.computed, strict=True):
@@ -249,6 +248,8 @@ class Engine:
             if entry.job.rank < rank
             and entry.job.tokens(entry.candidates[0]) <= most
             and entry.job.id not in jobs
+            # Who wants the picture in hand has it after this pause's work, and need not have it encoded twice.
+            and self._encoding not in entry.keys
             and not _must_be_alone(entry)
         ]
 
@@ -272,7 +273,7 @@ class Engine:
         log.warning("out of memory: a forward now holds %d tokens at most: %s", self._limits.budget.tokens, error)
         self._waiting = (*batch, *self._waiting)
 
-    def _see(self, batch: Sequence[Waiting], wanted: Collection[PictureKey], result: _Result) -> bool:
+    def _see(self, batch: Sequence[Waiting], wanted: Collection[PictureKey], result: _Result, pause: Pause) -> bool:
         """Features of all the wanted pictures; false when one of them cannot be had."""
         shown = [(entry.job, picture) for entry in batch for picture in entry.pictures]
         for job, picture in shown:
@@ -281,16 +282,17 @@ class Engine:
                 continue
             features = self._features.get(key)
             if features is None:
-                features = self._encode(job, picture, result)
+                features = self._encode(job, picture, result, pause)
             if features is not None:
                 result.features[key] = features
                 self._features.put(key, features)
         return not any(key in result.broken for key in wanted)
 
-    def _encode(self, job: Job, picture: JobPicture, result: _Result) -> Features | None:
+    def _encode(self, job: Job, picture: JobPicture, result: _Result, pause: Pause) -> Features | None:
         """None for a picture that cannot be had, and why among the broken ones."""
+        outer, self._encoding = self._encoding, job.key(picture)
         try:
-            features = self._scorers[job.model].encode(picture, self._contents(picture))
+            features = run_through(self._scorers[job.model].encode(picture, self._contents(picture)), pause)
         except (DeviceFault, OutOfMemory):
             raise
         except PictureGone:
@@ -301,6 +303,10 @@ class Engine:
         else:
             result.tiles[job.id] += picture.tiles
             return features
+        finally:
+            self._encoding = outer
+            # Who waited for it alone may pass now.
+            self._news = True
         return None
 
     def _counts(self) -> EngineCounts:

@@ -25,6 +25,8 @@ from service.engine import Attempt, Features, Logits, Scorer
 from service.job import Job, JobPicture, PictureKey
 from service.picture_numbers import PictureNumbers
 
+# From a picture and the bytes of its files to its features, with pauses.
+See = Callable[[JobPicture, Sequence[bytes]], Generator[None, None, torch.Tensor]]
 # Bytes of the weights read so far, and of all.
 Progress = Callable[[int, int], None]
 
@@ -49,7 +51,7 @@ class NetworkScorer:
 
     def __init__(
         self,
-        see: Callable[[JobPicture, Sequence[bytes]], torch.Tensor],
+        see: See,
         tree: TreeScorer,
         score_plain: Callable[[Candidate], torch.Tensor],
     ) -> None:
@@ -62,16 +64,18 @@ class NetworkScorer:
     def counts(self) -> CacheCounts:
         return self._tree.counts
 
-    @raising_device_faults
-    @torch.inference_mode()
-    def encode(self, picture: JobPicture, contents: Sequence[bytes]) -> Features:
-        return set_apart(self._see(picture, contents))
+    def encode(self, picture: JobPicture, contents: Sequence[bytes]) -> Generator[None, None, Features]:
+        return guarded(self._encode(picture, contents))
 
     @raising_device_faults
     def begin(self, batch: Sequence[Waiting]) -> "Attempt":
         if batch[0].job.plain:
             return _PlainAttempt(batch, self._score_plain)
         return _PackedAttempt(batch, self._tree, self._numbers)
+
+    def _encode(self, picture: JobPicture, contents: Sequence[bytes]) -> Generator[None, None, Features]:
+        features = yield from self._see(picture, contents)
+        return set_apart(features)
 
 
 class _PackedAttempt:
@@ -146,10 +150,10 @@ def _tensor(features: Features) -> torch.Tensor:
 def _load_visual_prm(directory: Path, running: Running, progress: Progress) -> NetworkScorer:
     model = visual_prm.load(directory, running.dtype, running.device, progress)
 
-    def see(picture: JobPicture, contents: Sequence[bytes]) -> torch.Tensor:
+    def see(picture: JobPicture, contents: Sequence[bytes]) -> Generator[None, None, torch.Tensor]:
         (content,) = contents
         tiles = cut(open_rgb(content), picture.grid, model.spec.tile_size, model.spec.thumbnail)
-        return visual_prm.picture_features(model, tiles)
+        return (yield from visual_prm.see_picture(model, tiles))
 
     tree = TreeScorer(model.decoder, model.labels, running.cache_bytes, invariant=running.batch_invariant)
     return NetworkScorer(see, tree, partial(visual_prm.score_plain, model))
@@ -159,7 +163,7 @@ def _load_ixc_reward(directory: Path, running: Running, progress: Progress) -> N
     model = ixc_reward.load(directory, running.dtype, running.device, progress)
     tile_size = model.spec.tile_size
 
-    def see(picture: JobPicture, contents: Sequence[bytes]) -> torch.Tensor:
+    def see(picture: JobPicture, contents: Sequence[bytes]) -> Generator[None, None, torch.Tensor]:
         images = [open_rgb(content) for content in contents]
         if picture.frames:
             image = compose(images, tile_size)
@@ -167,7 +171,7 @@ def _load_ixc_reward(directory: Path, running: Running, progress: Progress) -> N
         else:
             (image,) = images
             layout = lay_out_across(*image.size, tile_size, max(picture.grid))
-        return ixc_reward.picture_features(model, pad(image, layout))
+        return (yield from ixc_reward.see_picture(model, pad(image, layout)))
 
     tree = TreeScorer(model.decoder, model.head, running.cache_bytes, invariant=running.batch_invariant)
     return NetworkScorer(see, tree, partial(ixc_reward.score_plain, model))

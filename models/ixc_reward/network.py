@@ -1,7 +1,8 @@
 """IXC-2.5-Reward in torch: tensor names, the projector between its two halves, and the read-out of the outcome."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,9 @@ from models.decoder import Decoder, build_decoder, decoder_shapes, pack_decoder
 from models.ixc_reward.layout import MEAN, STD
 from models.ixc_reward.spec import IXCRewardSpec, read_spec
 from models.linear import Linear, build_linear, linear_shapes, project
+from models.pausing import run_through
 from models.readout import read_out, read_out_plain
-from models.vision import TILES_AT_ONCE, VisionTower, merge_patches, normalise, patch_features
+from models.vision import VisionTower, merge_patches, normalise, patch_features, see_in_parts
 from models.weights import Wanted, is_stale_buffer, load_weights
 
 _VISION = "vit.vision_tower.vision_model."
@@ -92,11 +94,16 @@ def build(spec: IXCRewardSpec, tensors: Mapping[str, torch.Tensor]) -> IXCReward
 
 def picture_features(model: IXCReward, pixels: npt.NDArray[np.uint8]) -> torch.Tensor:
     """A padded picture (height, width, 3) → (tokens, dim): the whole view's rows, a separator, the tiles' rows."""
+    return run_through(see_picture(model, pixels))
+
+
+def see_picture(model: IXCReward, pixels: npt.NDArray[np.uint8]) -> Generator[None, None, torch.Tensor]:
+    """`picture_features`, with pauses."""
     picture = normalise(torch.tensor(pixels)[None].to(model.device), MEAN, STD)
     tiles = cut(picture, model.spec.tile_size)
     # The whole view of a single tile is that tile.
     views = tiles if len(tiles) == 1 else torch.cat([whole_view(picture, model.spec.tile_size), tiles])
-    merged = torch.cat([_merged_features(model, part) for part in views.split(TILES_AT_ONCE)])
+    merged = yield from see_in_parts(views, partial(_merged_features, model), model.device)
     columns = pixels.shape[1] // model.spec.tile_size
     rows = [_close_rows(stitch(merged[:1], 1), model.newline), model.separator[None]]
     rows.append(_close_rows(stitch(merged[-len(tiles) :], columns), model.newline))

@@ -1,6 +1,6 @@
 """VisualPRM in torch: tensor names, the projector between its two halves, and the read-out of step scores."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +11,11 @@ from torch.nn import functional
 
 from models.candidate import Candidate
 from models.decoder import Decoder, build_decoder, decoder_shapes, pack_decoder
+from models.pausing import run_through
 from models.readout import read_out, read_out_plain
 from models.tiling import MEAN, STD
 from models.tokenizer import load_tokenizer
-from models.vision import TILES_AT_ONCE, VisionTower, build_vision, merge_patches, patch_features, vision_shapes
+from models.vision import VisionTower, build_vision, merge_patches, patch_features, see_in_parts, vision_shapes
 from models.vision import normalise as normalise_by
 from models.visual_prm.prompt import label_ids
 from models.visual_prm.spec import VisualPRMSpec, read_spec
@@ -120,10 +121,17 @@ def build(spec: VisualPRMSpec, tensors: Mapping[str, torch.Tensor]) -> VisualPRM
 
 def picture_features(model: VisualPRM, tiles: npt.NDArray[np.uint8]) -> torch.Tensor:
     """RGB tiles (tiles, size, size, 3) → (tiles · tokens a tile, dim), in reading order of tiles and tokens."""
-    parts = torch.tensor(tiles).split(TILES_AT_ONCE)
-    return torch.cat([_tile_features(model, normalise(part.to(model.device), model.dtype)) for part in parts]).flatten(
-        0, 1
-    )
+    return run_through(see_picture(model, tiles))
+
+
+def see_picture(model: VisualPRM, tiles: npt.NDArray[np.uint8]) -> Generator[None, None, torch.Tensor]:
+    """`picture_features`, with pauses."""
+
+    def see(part: torch.Tensor) -> torch.Tensor:
+        return _tile_features(model, normalise(part.to(model.device), model.dtype))
+
+    features = yield from see_in_parts(torch.tensor(tiles), see, model.device)
+    return features.flatten(0, 1)
 
 
 def normalise(tiles: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:

@@ -11,11 +11,12 @@ import torch
 from models.candidate import Candidate, PlacedPicture
 from models.decoder import Decoder, build_decoder, decoder_shapes, pack_decoder
 from models.ixc_reward import spec as ixc_reward
+from models.pausing import run_through
 from models.readout import read_out_plain
 from models.slot_pool import SlotPool
 from models.spec import DecoderSpec
 from models.token_tree import Keys, picture_keys, picture_rows
-from models.tree_scorer import Prompt, TreeScorer, run_through
+from models.tree_scorer import Prompt, TreeScorer
 from models.visual_prm import spec as visual_prm
 from tests.golden import TINY_IXC_REWARD, TINY_VISUAL_PRM
 from tests.models.drawing import draw

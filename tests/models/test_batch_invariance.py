@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from models.pausing import run_through
 from models.spec import DecoderSpec, RopeSpec
-from models.tree_scorer import Prompt, TreeScorer, run_through
+from models.tree_scorer import Prompt, TreeScorer
 from tests.models.small_decoders import FIRST, SECOND, Logits, Small, plainly, prompt, score, small, tiny
 
 # Around the 16 rows of a product and the 128 keys of a span, and past a chunk's 256 rows and more.

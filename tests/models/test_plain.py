@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from models import plain
 from models.candidate import Candidate, PlacedPicture
-from models.vision import TILES_AT_ONCE
-from models.visual_prm.network import VisualPRM, build, picture_features, score, score_plain, tensor_shapes
+from models.pausing import run_through
+from models.vision import TILES_AT_ONCE_ON_CPU
+from models.visual_prm.network import VisualPRM, build, picture_features, score, score_plain, see_picture, tensor_shapes
 from models.visual_prm.spec import read_spec
 from tests.golden import TINY_VISUAL_PRM
 from tests.models.drawing import draw
@@ -139,9 +140,17 @@ def test_a_picture_may_fill_the_whole_prompt() -> None:
 
 @torch.inference_mode()
 def test_tiles_have_the_same_features_in_any_number() -> None:
-    many = tiles(5, TILES_AT_ONCE + 3)
+    many = tiles(5, TILES_AT_ONCE_ON_CPU + 3)
     alone = torch.cat([picture_features(model(), tile[None]) for tile in many])
     torch.testing.assert_close(picture_features(model(), many), alone, atol=2e-5, rtol=0)
+
+
+@torch.inference_mode()
+def test_a_picture_is_seen_with_a_pause_after_every_few_tiles() -> None:
+    pauses: list[None] = []
+    features = run_through(see_picture(model(), tiles(5, 2 * TILES_AT_ONCE_ON_CPU + 1)), lambda: pauses.append(None))
+    assert len(pauses) == 3
+    assert torch.equal(features, picture_features(model(), tiles(5, 2 * TILES_AT_ONCE_ON_CPU + 1)))
 
 
 @torch.inference_mode()

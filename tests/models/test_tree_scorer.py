@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from models import tree_scorer
 from models.decoder import Decoder
 from models.forward import Work, decode
+from models.pausing import run_through
 from models.slot_pool import SlotPool
-from models.tree_scorer import Prompt, Scoring, TreeScorer, run_through
+from models.tree_scorer import Prompt, Scoring, TreeScorer
 from tests.models.small_decoders import (
     FIRST,
     FOURTH,

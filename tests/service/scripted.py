@@ -62,11 +62,13 @@ class Script:
 class Halver:
     """A scorer whose logit is half of the candidate's first id; 99 gives NaN.
 
-    Ids in `poison` raise, those in `faults` are faults of the device. With `memory`, so many tokens may be in hand.
+    Ids in `poison` raise, those in `faults` are faults of the device. With `memory`, so many tokens may be in hand. A
+    picture takes so many `pauses`.
     """
 
-    def __init__(self, *poison: int, faults: Sequence[int] = (), memory: int | None = None) -> None:
+    def __init__(self, *poison: int, faults: Sequence[int] = (), memory: int | None = None, pauses: int = 0) -> None:
         self._poison, self._faults = poison, faults
+        self.pauses = pauses
         self.memory = memory
         self.encoded: list[str] = []
         # The candidates of each forward that was run, and the first ids of each that came to its end.
@@ -77,7 +79,9 @@ class Halver:
 
     counts = CacheCounts(looked_up=0, hit=0, evicted=0, held=0, capacity=0)
 
-    def encode(self, picture: JobPicture, contents: Sequence[bytes]) -> Features:
+    def encode(self, picture: JobPicture, contents: Sequence[bytes]) -> Generator[None, None, Features]:
+        for _ in range(self.pauses):
+            yield
         if b"broken" in contents:
             raise ValueError("broken picture")
         self.encoded += picture.digests

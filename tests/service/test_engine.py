@@ -3,7 +3,7 @@
 import dataclasses
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 
 import numpy as np
 import pytest
@@ -129,7 +129,7 @@ def test_a_broken_picture_is_tried_once_a_batch_however_many_bring_it() -> None:
     tried = []
 
     class Counting(Halver):
-        def encode(self, picture: JobPicture, contents: Sequence[bytes]) -> Features:
+        def encode(self, picture: JobPicture, contents: Sequence[bytes]) -> Generator[None, None, Features]:
             tried.append(picture)
             return super().encode(picture, contents)
 

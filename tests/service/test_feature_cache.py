@@ -1,7 +1,7 @@
 """The vision cache: alone, and in the engine's hands."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -127,8 +127,8 @@ def test_another_cut_of_a_picture_is_another_picture() -> None:
 
 def test_a_broken_picture_is_not_kept() -> None:
     class Mending(Halver):
-        def encode(self, picture: JobPicture, contents: Sequence[bytes]) -> Features:
-            encoded = super().encode(picture, contents)
+        def encode(self, picture: JobPicture, contents: Sequence[bytes]) -> Generator[None, None, Features]:
+            encoded = yield from super().encode(picture, contents)
             if len(self.encoded) == 1:
                 raise ValueError("broken once")
             return encoded

@@ -1,6 +1,6 @@
 """Out of memory: the budget halves, everything is answered all the same, and the budget grows back."""
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 
 import pytest
 
@@ -90,7 +90,7 @@ def test_too_little_memory_for_a_picture_is_not_the_pictures_fault() -> None:
     class Narrow(Halver):
         """No more than one picture at a time."""
 
-        def encode(self, picture: JobPicture, contents: Sequence[bytes]) -> Features:
+        def encode(self, picture: JobPicture, contents: Sequence[bytes]) -> Generator[None, None, Features]:
             if sum(len(attempt.computed) for attempt in self.open) > 1:
                 raise OutOfMemory("pixels")
             return super().encode(picture, contents)
@@ -103,7 +103,7 @@ def test_too_little_memory_for_a_picture_is_not_the_pictures_fault() -> None:
 
 def test_a_picture_that_never_fits_fails_its_own_group_and_may_be_tried_again() -> None:
     class Full(Halver):
-        def encode(self, picture: JobPicture, contents: Sequence[bytes]) -> Features:
+        def encode(self, picture: JobPicture, contents: Sequence[bytes]) -> Generator[None, None, Features]:
             raise OutOfMemory("pixels")
 
     script = run(Script(arrive(job("a", 1, 2, pictures=(PICTURE,)), job("b", 3))), Full())

@@ -9,7 +9,7 @@ from service.batching import ALONE_AFTER_DEATHS, Waiting
 from service.engine import DeviceFault
 from service.job import Job
 from service.queue import Intake
-from tests.service.scripted import PICTURE, Halver, Halves, Script, arrive, job, run
+from tests.service.scripted import OTHER, PICTURE, Halver, Halves, Script, arrive, job, run
 
 ONLINE, TRAIN, BATCH = 0, 1, 2
 NOTHING = arrive()
@@ -160,6 +160,46 @@ def test_what_interrupts_brings_its_own_pictures() -> None:
     script = run(Script(arrive(job("filter", 1, pictures=(PICTURE,), rank=BATCH)), arrive(online)), scorer)
     assert scorer.encoded == [*PICTURE.digests]
     assert [(delivery.job, delivery.tiles) for delivery in script.delivered] == [("online", 0), ("filter", 1)]
+
+
+def test_an_online_job_passes_while_a_picture_is_encoded() -> None:
+    scorer = Halver(pauses=3)
+    arrivals = [
+        arrive(job("filter", 1, pictures=(PICTURE,), rank=BATCH)),
+        NOTHING,
+        arrive(job("online", 2, rank=ONLINE)),
+    ]
+    script = run(Script(*arrivals), scorer)
+    assert script.order == ["online", "filter"]
+    assert script.begun == [("filter",), ("filter", "online")]
+    assert scorer.finished == [[2], [1]]
+    assert scorer.encoded == [*PICTURE.digests]
+
+
+def test_who_passes_a_picture_has_his_own_encoded_and_it_is_not_encoded_again() -> None:
+    scorer = Halver(pauses=1)
+    filtered = job("filter", 1, pictures=(PICTURE, OTHER), rank=BATCH)
+    online = job("online", 2, pictures=(OTHER,), rank=ONLINE)
+    blobs = {PICTURE.digests[0]: b"one", OTHER.digests[0]: b"two"}
+    script = run(Script(arrive(filtered), arrive(online), blobs=blobs), scorer)
+    assert scorer.encoded == [*OTHER.digests, *PICTURE.digests]
+    assert [(delivery.job, delivery.tiles) for delivery in script.delivered] == [("online", 1), ("filter", 1)]
+
+
+def test_who_wants_the_picture_that_is_being_encoded_passes_once_it_is() -> None:
+    scorer = Halver(pauses=3)
+    online = job("online", 2, pictures=(PICTURE,), rank=ONLINE)
+    script = run(Script(arrive(job("filter", 1, pictures=(PICTURE,), rank=BATCH)), arrive(online)), scorer)
+    assert script.order == ["online", "filter"]
+    assert scorer.encoded == [*PICTURE.digests]
+
+
+def test_what_passes_a_picture_that_turns_out_to_be_broken_has_its_scores() -> None:
+    scorer = Halver(pauses=1)
+    filtered = job("filter", 1, pictures=(PICTURE,), rank=BATCH)
+    script = Script(arrive(filtered), arrive(job("online", 2, rank=ONLINE)), blobs={PICTURE.digests[0]: b"broken"})
+    run(script, scorer)
+    assert script.statuses("online") + script.statuses("filter") == ["ok", "failed"]
 
 
 def test_those_expired_meanwhile_are_answered_at_a_pause() -> None:

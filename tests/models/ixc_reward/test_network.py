@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+from models import vision
 from models.candidate import Candidate, PlacedPicture
 from models.checkpoint import CheckpointError
 from models.ixc_reward import network
@@ -133,7 +134,7 @@ def test_a_single_tile_is_seen_twice_and_encoded_once() -> None:
 @torch.inference_mode()
 def test_more_tiles_than_go_through_the_tower_at_once_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = features(5, 3)
-    monkeypatch.setattr(network, "TILES_AT_ONCE", 2)
+    monkeypatch.setattr(vision, "TILES_AT_ONCE_ON_CPU", 16)
     torch.testing.assert_close(picture_features(model(), pixels(5, 3)), expected, atol=2e-5, rtol=0)
 
 
