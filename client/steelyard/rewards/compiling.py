@@ -75,6 +75,4 @@ def _served(term: ServedTerm, response: str, truth: str | None, served: Mapping[
         raise ScoreMissing(f"{term.model}: there is no score of this model")
     if not isfinite(score):
         raise NotFinite(f"{term.model}: its score is {score}")
-    if term.low is not None and score < term.low:
-        return (term.low,)
-    return (term.high,) if term.high is not None and score > term.high else (score,)
+    return (term.clipped(score),)

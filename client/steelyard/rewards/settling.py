@@ -1,11 +1,11 @@
 """What happens to a specification's sum: gates, a cap on length, a clip."""
 
 from collections.abc import Mapping
-from typing import Literal, Self
+from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from steelyard.rewards.terms import Finite, Name, Piece
+from steelyard.rewards.terms import Clipping, Finite, Name, Piece
 
 
 class Gate(Piece):
@@ -19,22 +19,11 @@ class Gate(Piece):
         return total if parts[self.term] >= self.at_least else self.otherwise
 
 
-class Clip(Piece):
+class Clip(Clipping):
     """Between which values the total stays."""
 
-    low: Finite | None = None
-    high: Finite | None = None
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.low is not None and self.high is not None and self.low > self.high:
-            raise ValueError(f"low, {self.low}, is above high, {self.high}")
-        return self
-
     def settle(self, response: str, total: float, parts: Mapping[str, float]) -> float:
-        if self.low is not None and total < self.low:
-            return self.low
-        return self.high if self.high is not None and total > self.high else total
+        return self.clipped(total)
 
 
 class LengthCap(Piece):

@@ -4,7 +4,6 @@
 """
 
 from collections.abc import Mapping
-from math import inf
 from typing import Annotated
 
 from pydantic import Field, PrivateAttr, ValidationInfo, field_validator
@@ -97,9 +96,7 @@ class Specification(Piece):
         if self.length is not None:
             low = min(low, 0.0) if self.length.over == "zero" else low - self.length.most
         if self.clip is not None:
-            least = -inf if self.clip.low is None else self.clip.low
-            most = inf if self.clip.high is None else self.clip.high
-            low, high = min(max(low, least), most), min(max(high, least), most)
+            low, high = self.clip.clipped(low), self.clip.clipped(high)
         return low, high
 
     def __copy__(self) -> "Specification":

@@ -1,9 +1,9 @@
 """The terms of a specification: what each reads, and between which values it lies."""
 
 from math import inf
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from steelyard.rewards.maths import MOST_CHARACTERS
 from steelyard.rewards.multiple_choice import LETTERS
@@ -18,6 +18,27 @@ class Piece(BaseModel):
     """An object of a specification: immutable, unknown fields refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Clipping(Piece):
+    """Between which values a number stays, both included; null is no end."""
+
+    low: Finite | None = None
+    high: Finite | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise ValueError(f"low, {self.low}, is above high, {self.high}")
+        return self
+
+    @property
+    def ends(self) -> Bounds:
+        return -inf if self.low is None else self.low, inf if self.high is None else self.high
+
+    def clipped(self, value: float) -> float:
+        low, high = self.ends
+        return low if value < low else high if value > high else value
 
 
 class WeightedTerm(Piece):
@@ -86,7 +107,7 @@ class FormatTerm(WeightedTerm):
     kind: Literal["format"] = "format"
 
 
-class ServedTerm(WeightedTerm):
+class ServedTerm(Clipping, WeightedTerm):
     """A served model's score, as it is given beside the response. Reads `served[model]` alone. Unbounded.
 
     `low` and `high` clip it; scores of a group are made comparable before, by `steelyard.blending`.
@@ -94,11 +115,9 @@ class ServedTerm(WeightedTerm):
 
     kind: Literal["served"] = "served"
     model: Name
-    low: Finite | None = None
-    high: Finite | None = None
 
     def bounds(self, mode: Mode) -> Bounds:
-        return -inf if self.low is None else self.low, inf if self.high is None else self.high
+        return self.ends
 
 
 Term = Annotated[

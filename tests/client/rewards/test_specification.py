@@ -57,6 +57,7 @@ def test_the_total_is_the_weighted_sum_and_the_parts_are_unweighted() -> None:
         ({"terms": [{"kind": "multiple_choice", "choices": "a"}]}, "terms.0.multiple_choice.choices", "pattern"),
         ({"terms": "iou", "gates": [{"term": "format", "at_least": 1}]}, "gates", "0.term: there is no term 'format'"),
         ({"terms": "iou", "clip": {"low": 1, "high": 0}}, "clip", "above"),
+        ({"terms": [{"kind": "served", "model": "m", "low": 2, "high": 1}]}, "terms.0.served", "above"),
         ({"terms": "iou", "length": {"characters": 0}}, "length.characters", "greater"),
         ({"terms": "iou + calibration", "mode": "upstream"}, "mode", "term 1"),
         ({"terms": "iou", "weights": []}, "weights", "not permitted"),
