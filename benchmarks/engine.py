@@ -30,6 +30,7 @@ from benchmarks.tuned import start_tuned
 from benchmarks.vllm_baseline import VLLM
 from benchmarks.workloads import FULL, SHAPES, Model, Workload, build_workload, random_model
 from kernels.processor import has_amx
+from kernels.tree_attention import keeps_no_scores
 from models.candidate import Candidate
 from models.pausing import run_through
 from models.readout import prompts_of
@@ -75,7 +76,8 @@ def run_packed(model: Model, workload: Workload, options: argparse.Namespace, dt
     prompts, _ = prompts_of(workload.candidates)
     tree = whole_tree(prompts)
     read = np.unique(np.concatenate(tree.readouts)).tolist()
-    needed, done = needed_operations(tree, FULL, read), done_operations(tree, FULL, read)
+    fused = keeps_no_scores(model.labels, invariant=False)
+    needed, done = needed_operations(tree, FULL, read), done_operations(tree, FULL, read, fused=fused)
     rates: list[float] = []
 
     def ours() -> float:

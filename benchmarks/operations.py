@@ -22,9 +22,9 @@ def needed_operations(tree: TokenTree, spec: DecoderSpec, read: Sequence[int]) -
     return whole + last + attention * int((tree.positions[list(read)] + 1).sum())
 
 
-def done_operations(tree: TokenTree, spec: DecoderSpec, read: Sequence[int]) -> int:
+def done_operations(tree: TokenTree, spec: DecoderSpec, read: Sequence[int], *, fused: bool = False) -> int:
     """The same with what the blocks of attention compute and then hide, and the read rows' keys twice."""
-    blocks = plan_blocks(tree, spec.queries_per_kv_head)
+    blocks = plan_blocks(tree, spec.queries_per_kv_head, fused=fused)
     seen = sum((block.last - block.first) * len(block.keys) for block in blocks)
     asked = select_queries(blocks, np.array(read, np.int64))
     last = sum((block.last - block.first) * len(block.keys) for block in asked)

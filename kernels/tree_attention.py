@@ -90,6 +90,11 @@ def tile_rows(x: torch.Tensor, queries_per_key: int) -> int | None:
     return most_rows(queries_per_key) if runs_kernel("tree_attention", x) else None
 
 
+def keeps_no_scores(x: torch.Tensor, *, invariant: bool) -> bool:
+    """Whether queries like x attend by torch's fused operator, whose sums have no order that the mode could rely on."""
+    return has_amx(x) and not invariant
+
+
 def tree_attention(q: torch.Tensor, new: Held, held: Held, prepared: Prepared, output: torch.Tensor) -> Generator[None]:
     """`tree_attention_reference` of prepared blocks into their rows of `output` (rows, heads, head_dim).
 
@@ -105,7 +110,7 @@ def tree_attention(q: torch.Tensor, new: Held, held: Held, prepared: Prepared, o
     copied = Held(*(new.keys.new_zeros(len(new.keys), longest, q.shape[2]) for _ in range(2)))
     for block in prepared:
         keys, values = _together(block, new, held, copied)
-        attend = _attend_fused if has_amx(q) and not block.span else _attend
+        attend = _attend_fused if keeps_no_scores(q, invariant=bool(block.span)) else _attend
         output[block.first : block.last] = attend(q[block.first : block.last], keys, values, block)
         yield
 

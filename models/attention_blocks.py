@@ -9,8 +9,9 @@ import numpy.typing as npt
 from models.encoded import common_prefix
 from models.token_tree import Keys, Rows, TokenTree
 
-# A block of scores stays near the processor's caches, and has rows enough for a matrix product.
-_SCORES, _FEWEST_ROWS, _MOST_ROWS = 1 << 20, 16, 512
+# A block of scores stays near the processor's caches, and has rows enough for a matrix product. Where the scores do not
+# stand in memory, only a mask does.
+_SCORES, _FUSED_SCORES, _FEWEST_ROWS, _MOST_ROWS = 1 << 20, 1 << 25, 16, 512
 # What another block costs, in rows: gathering its keys, and products of few rows.
 _BLOCK_COST = 48
 # How many times fewer keys a tile that siblings share has to load.
@@ -35,17 +36,19 @@ class Block:
 
 
 def plan_blocks(
-    tree: TokenTree, queries_per_key: int, *, merge: bool = True, tile_rows: int | None = None
+    tree: TokenTree, queries_per_key: int, *, merge: bool = True, fused: bool = False, tile_rows: int | None = None
 ) -> list[Block]:
     """Blocks of all the tree's rows, in order. Siblings of few rows share a block where that saves work.
 
     Without `merge` a block's keys are one path's, in the order of its positions, and no other path changes them.
+    `fused` is attention that keeps no scores, whose blocks may be larger where many keys are seen.
     `tile_rows` are for a device that takes a block in tiles of so many rows, each with the keys that it sees: blocks
     are whole tiles where a node has them, and siblings share one tile.
     """
     blocks: list[Block] = []
     gathering: _Gathering | None = None
-    for part in _parts(tree, queries_per_key, tile_rows):
+    scores = _FUSED_SCORES if fused else _SCORES
+    for part in _parts(tree, scores // queries_per_key, tile_rows):
         joined = gathering.joined(part) if gathering and merge else None
         if gathering and (joined is None or not joined.is_worth_it(gathering, part, tile_rows)):
             blocks.append(gathering.block())
@@ -74,22 +77,21 @@ class _Part:
     seen: Keys
 
 
-def _parts(tree: TokenTree, queries_per_key: int, tile_rows: int | None) -> Iterator[_Part]:
+def _parts(tree: TokenTree, scores: int, tile_rows: int | None) -> Iterator[_Part]:
     for index, node in enumerate(tree.nodes):
         context = tree.context(index)
         first = node.row
         while first < node.rows.stop:
             seen = np.concatenate([context, np.arange(node.row, first)])
-            last = min(first + _most_rows(len(seen), queries_per_key, tile_rows), node.rows.stop)
+            last = min(first + _most_rows(len(seen), scores, tile_rows), node.rows.stop)
             yield _Part(first, last, seen)
             first = last
 
 
-def _most_rows(seen: int, queries_per_key: int, tile_rows: int | None) -> int:
+def _most_rows(seen: int, scores: int, tile_rows: int | None) -> int:
     if tile_rows is not None:
         return max(_MOST_ROWS // tile_rows, 1) * tile_rows
-    most = _SCORES // (queries_per_key * (seen + _MOST_ROWS))
-    return min(max(most, _FEWEST_ROWS), _MOST_ROWS)
+    return min(max(scores // (seen + _MOST_ROWS), _FEWEST_ROWS), _MOST_ROWS)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -11,7 +11,7 @@ from kernels.fused_linear import WHOLE_ROWS
 from kernels.processor import has_amx
 from kernels.rms_norm import add_rms_norm, rms_norm
 from kernels.rotary import Turned, rotary
-from kernels.tree_attention import Held, prepare, tile_rows, tree_attention
+from kernels.tree_attention import Held, keeps_no_scores, prepare, tile_rows, tree_attention
 from models.attention_blocks import plan_blocks, select_queries
 from models.decoder import Decoder, DecoderLayer
 from models.linear import Linear, PartialLora, project, project_gated, project_sum
@@ -82,7 +82,8 @@ class _Forward:
         self._queries = x.new_empty(rows, spec.heads, spec.head_dim)
         self._attended = x.new_zeros(rows, spec.heads, spec.head_dim)
         groups = spec.queries_per_kv_head
-        blocks = plan_blocks(work.tree, groups, merge=not invariant, tile_rows=tile_rows(x, groups))
+        fused = keeps_no_scores(x, invariant=invariant)
+        blocks = plan_blocks(work.tree, groups, merge=not invariant, fused=fused, tile_rows=tile_rows(x, groups))
         self._blocks = prepare(blocks, x, groups, invariant=invariant)
         self._read = torch.from_numpy(work.read).to(x.device)
         self._read_blocks = prepare(select_queries(blocks, work.read), x, groups, invariant=invariant)

@@ -49,12 +49,12 @@ def assert_in_order(blocks: Sequence[Block], rows: int) -> None:
 
 
 @thoroughly
-@given(paths(LONG_RUNS), QUERIES, st.booleans(), TILE_ROWS)
+@given(paths(LONG_RUNS), QUERIES, st.booleans(), st.booleans(), TILE_ROWS)
 def test_a_row_attends_to_its_own_path_up_to_itself(
-    given_paths: list[Path], queries: int, merge: bool, tile_rows: int | None
+    given_paths: list[Path], queries: int, merge: bool, fused: bool, tile_rows: int | None
 ) -> None:
     tree = build_tree(given_paths)
-    blocks = plan_blocks(tree, queries, merge=merge, tile_rows=tile_rows)
+    blocks = plan_blocks(tree, queries, merge=merge, fused=fused, tile_rows=tile_rows)
     assert_in_order(blocks, len(tree.keys))
     seen = found(blocks)
     assert [set(keys) for keys in seen] == expected(tree)
@@ -99,6 +99,15 @@ def test_so_they_do_in_a_tree_of_a_thousand_rows(merge: bool) -> None:
         assert_in_order(blocks, 700 + 3 + 40 + 41 + 2 + 300)
         assert max(block.last - block.first for block in blocks) <= 512
         assert [set(keys) for keys in found(blocks)] == expected(tree)
+
+
+def test_where_no_scores_are_kept_blocks_stay_large_however_many_keys_they_see() -> None:
+    long = Path(np.arange(6000), np.array([5999], np.int32))
+    tree = build_tree([long])
+    blocks = plan_blocks(tree, 2, fused=True)
+    assert len(blocks) < len(plan_blocks(tree, 2))
+    assert [block.last - block.first for block in blocks] == [512] * 11 + [368]
+    assert [set(keys) for keys in found(blocks)] == expected(tree)
 
 
 def test_siblings_of_few_rows_share_a_block() -> None:
