@@ -13,6 +13,7 @@ import torch
 
 from benchmarks.interleaved import Contestant, interleave
 from demo.random_classifier import write_model
+from models.pausing import run_through
 from models.sequence_classifier import network
 from models.sequence_classifier.network import SequenceClassifier
 from models.sequence_classifier.plan import Run, apart, share
@@ -31,12 +32,7 @@ def group(candidates: int, prefix: int, longest: int) -> list[Ids]:
 
 
 def run(classifier: SequenceClassifier, sequences: list[Ids], runs: list[Run]) -> list[float]:
-    forward = network.score(classifier, sequences, runs)
-    while True:
-        try:
-            next(forward)
-        except StopIteration as ended:
-            return [score.item() for score in ended.value]
+    return [score.item() for score in run_through(network.score(classifier, sequences, runs))]
 
 
 def padded(classifier: SequenceClassifier, sequences: list[Ids]) -> list[float]:

@@ -248,7 +248,7 @@ class Engine:
             if entry.job.rank < rank
             and entry.job.tokens(entry.candidates[0]) <= most
             and entry.job.id not in jobs
-            # Who wants the picture in hand has it after this pause's work, and need not have it encoded twice.
+            # Who wants the picture in hand passes when it is there, rather than have it encoded twice.
             and self._encoding not in entry.keys
             and not _must_be_alone(entry)
         ]

@@ -49,12 +49,7 @@ def load_scorer(family: Family, directory: Path, running: Running, progress: Pro
 class NetworkScorer:
     """A loaded network: how it sees a picture, scores candidates packed, and one of them plainly."""
 
-    def __init__(
-        self,
-        see: See,
-        tree: TreeScorer,
-        score_plain: Callable[[Candidate], torch.Tensor],
-    ) -> None:
+    def __init__(self, see: See, tree: TreeScorer, score_plain: Callable[[Candidate], torch.Tensor]) -> None:
         self._see = see
         self._tree = tree
         self._score_plain = score_plain
@@ -153,7 +148,7 @@ def _load_visual_prm(directory: Path, running: Running, progress: Progress) -> N
     def see(picture: JobPicture, contents: Sequence[bytes]) -> Generator[None, None, torch.Tensor]:
         (content,) = contents
         tiles = cut(open_rgb(content), picture.grid, model.spec.tile_size, model.spec.thumbnail)
-        return (yield from visual_prm.see_picture(model, tiles))
+        return visual_prm.see_picture(model, tiles)
 
     tree = TreeScorer(model.decoder, model.labels, running.cache_bytes, invariant=running.batch_invariant)
     return NetworkScorer(see, tree, partial(visual_prm.score_plain, model))
@@ -171,7 +166,7 @@ def _load_ixc_reward(directory: Path, running: Running, progress: Progress) -> N
         else:
             (image,) = images
             layout = lay_out_across(*image.size, tile_size, max(picture.grid))
-        return (yield from ixc_reward.see_picture(model, pad(image, layout)))
+        return ixc_reward.see_picture(model, pad(image, layout))
 
     tree = TreeScorer(model.decoder, model.head, running.cache_bytes, invariant=running.batch_invariant)
     return NetworkScorer(see, tree, partial(ixc_reward.score_plain, model))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from models import plain
 from models.candidate import Candidate, PlacedPicture
 from models.pausing import run_through
-from models.vision import TILES_AT_ONCE_ON_CPU
+from models.vision import TILES_AT_ONCE, TILES_AT_ONCE_ON_CPU
 from models.visual_prm.network import VisualPRM, build, picture_features, score, score_plain, see_picture, tensor_shapes
 from models.visual_prm.spec import read_spec
 from tests.golden import TINY_VISUAL_PRM
@@ -140,7 +140,7 @@ def test_a_picture_may_fill_the_whole_prompt() -> None:
 
 @torch.inference_mode()
 def test_tiles_have_the_same_features_in_any_number() -> None:
-    many = tiles(5, TILES_AT_ONCE_ON_CPU + 3)
+    many = tiles(5, TILES_AT_ONCE + 3)
     alone = torch.cat([picture_features(model(), tile[None]) for tile in many])
     torch.testing.assert_close(picture_features(model(), many), alone, atol=2e-5, rtol=0)
 

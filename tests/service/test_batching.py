@@ -34,8 +34,19 @@ def waiting(
     pictures = (JobPicture((picture or name,), False, (tiles, 1), tiles, offset, tiles * 4),) if tiles else ()
     candidates = tuple(JobCandidate(bytes(4 * count), bytes(4)) for count in tokens)
     ids = prefix.encode("utf-32-le")
-    job = Job(name, model, rank, submitted, deadline, ids, candidates, pictures, plain, deaths)
-    job = dataclasses.replace(job, longest_shared=longest_shared)
+    job = Job(
+        name,
+        model,
+        rank,
+        submitted,
+        deadline,
+        ids,
+        candidates,
+        pictures,
+        plain,
+        deaths,
+        longest_shared=longest_shared,
+    )
     return Waiting.of(job, range(len(tokens)))
 
 

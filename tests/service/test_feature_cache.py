@@ -19,23 +19,26 @@ BLOBS = {A: b"one", B: b"two"}
 
 
 def features(size: int) -> npt.NDArray[np.uint8]:
-    return np.zeros(size, np.uint8)
+    """Counted as so many times what an entry takes beside its features."""
+    return np.zeros((size - 1) * ENTRY_BYTES, np.uint8)
 
 
-def filled(room: int, *sizes: tuple[str, int]) -> FeatureCache[str, npt.NDArray[np.uint8]]:
-    """With room for two pictures of `room` bytes together."""
-    cache: FeatureCache[str, npt.NDArray[np.uint8]] = FeatureCache(room + 2 * ENTRY_BYTES)
+def filled(budget: int, *sizes: tuple[str, int]) -> FeatureCache[str, npt.NDArray[np.uint8]]:
+    cache: FeatureCache[str, npt.NDArray[np.uint8]] = FeatureCache(budget * ENTRY_BYTES)
     for key, size in sizes:
         cache.put(key, features(size))
     return cache
 
 
-def test_what_was_put_is_found_and_counted_with_what_an_entry_takes() -> None:
+def size_of(cache: FeatureCache[str, npt.NDArray[np.uint8]]) -> float:
+    return cache.counts.bytes / ENTRY_BYTES
+
+
+def test_what_was_put_is_found_and_counted() -> None:
     cache = filled(10, ("a", 4))
     assert cache.get("b") is None
     assert cache.get("a") is not None
-    budget = 10 + 2 * ENTRY_BYTES
-    assert cache.counts == FeatureCounts(hits=1, misses=1, evicted=0, bytes=4 + ENTRY_BYTES, budget=budget)
+    assert cache.counts == FeatureCounts(hits=1, misses=1, evicted=0, bytes=4 * ENTRY_BYTES, budget=10 * ENTRY_BYTES)
 
 
 def test_the_least_recently_used_goes_first() -> None:
@@ -43,34 +46,35 @@ def test_the_least_recently_used_goes_first() -> None:
     cache.get("a")
     cache.put("c", features(4))
     assert [cache.get(key) is not None for key in "abc"] == [True, False, True]
-    assert cache.counts.bytes == 8 + 2 * ENTRY_BYTES
+    assert size_of(cache) == 8
 
 
 def test_as_many_go_as_have_to() -> None:
-    cache = filled(10, ("a", 5), ("b", 5), ("c", 10 + ENTRY_BYTES))
-    assert [cache.get(key) is not None for key in "abc"] == [False, False, True]
-    assert (cache.counts.evicted, cache.counts.bytes) == (2, 10 + 2 * ENTRY_BYTES)
+    cache = filled(10, ("a", 3), ("b", 3), ("c", 3), ("d", 9))
+    assert [cache.get(key) is not None for key in "abcd"] == [False, False, False, True]
+    assert (cache.counts.evicted, size_of(cache)) == (3, 9)
 
 
 def test_what_is_larger_than_the_budget_is_not_kept_and_displaces_nothing() -> None:
-    cache = filled(10, ("a", 4), ("b", 11 + ENTRY_BYTES))
+    cache = filled(10, ("a", 4), ("b", 11))
     assert cache.get("b") is None
     assert cache.get("a") is not None
     assert cache.counts.evicted == 0
 
 
-def test_many_small_ones_are_no_more_than_the_budget_with_what_they_take_beside() -> None:
-    cache = filled(10, *((f"{i}", 1) for i in range(100)))
-    assert (cache.counts.bytes, cache.counts.evicted) == (2 + 2 * ENTRY_BYTES, 98)
-
-
 def test_a_budget_may_be_filled_to_the_last_byte() -> None:
-    cache = filled(10, ("a", 5), ("b", 5))
-    assert cache.counts.bytes == cache.counts.budget
+    assert size_of(filled(10, ("a", 5), ("b", 5))) == 10
+
+
+def test_many_small_ones_are_counted_with_what_they_take_beside_their_features() -> None:
+    cache = filled(10)
+    for name in range(100):
+        cache.put(str(name), np.zeros(1, np.uint8))
+    assert (cache.counts.bytes, cache.counts.evicted) == (9 * (ENTRY_BYTES + 1), 91)
 
 
 def test_what_is_kept_is_not_counted_twice() -> None:
-    assert filled(10, ("a", 4), ("a", 4)).counts.bytes == 4 + ENTRY_BYTES
+    assert size_of(filled(10, ("a", 4), ("a", 4))) == 4
 
 
 def test_a_cleared_cache_is_empty_and_works() -> None:
@@ -78,7 +82,7 @@ def test_a_cleared_cache_is_empty_and_works() -> None:
     cache.clear()
     assert (cache.counts.bytes, cache.counts.evicted, cache.get("a")) == (0, 2, None)
     cache.put("a", features(10))
-    assert cache.counts.bytes == 10 + ENTRY_BYTES
+    assert size_of(cache) == 10
 
 
 def test_a_picture_of_a_later_batch_is_not_encoded_again() -> None:

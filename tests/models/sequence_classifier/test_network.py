@@ -13,6 +13,7 @@ from transformers import AutoModelForSequenceClassification
 from demo.random_classifier import write_checkpoint, write_model
 from models.checkpoint import CheckpointError
 from models.encoded import ids_of
+from models.pausing import run_through
 from models.registry import identify
 from models.sequence_classifier import network
 from models.sequence_classifier.network import SequenceClassifier
@@ -42,13 +43,8 @@ def load(directory: Path) -> SequenceClassifier:
 
 
 def scores(classifier: SequenceClassifier, sequences: Sequence[Ids], runs: Sequence[Run]) -> list[float]:
-    forward = network.score(classifier, sequences, runs)
     with torch.inference_mode():
-        while True:
-            try:
-                next(forward)
-            except StopIteration as ended:
-                return [score.item() for score in ended.value]
+        return [score.item() for score in run_through(network.score(classifier, sequences, runs))]
 
 
 def reference(directory: Path, sequences: Sequence[Ids]) -> list[float]:
