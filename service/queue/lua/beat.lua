@@ -15,7 +15,10 @@ local answer = {redis.call('HGET', P .. 'control', 'version') or '0', silent}
 
 for i = 8, #ARGV do
   local model = ARGV[i]
-  if state ~= 'loading' then redis.call('PEXPIRE', P .. 'fleet:' .. model, ARGV[5]) end
+  if state ~= 'loading' then
+    redis.call('PEXPIRE', P .. 'fleet:' .. model, ARGV[5])
+    redis.call('PEXPIRE', P .. 'serving:' .. model, ARGV[5])
+  end
   redis.call('SADD', P .. 'workers:' .. model, me)
   local alive = 0
   for _, worker in ipairs(redis.call('SMEMBERS', P .. 'workers:' .. model)) do
